@@ -1,0 +1,1 @@
+"""Programs, what users write: signatures, predictions, formats, modules. Knows no optimizer."""

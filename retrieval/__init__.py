@@ -1,0 +1,1 @@
+"""Text in, ranked passages out. Knows no language model."""
