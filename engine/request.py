@@ -84,6 +84,8 @@ class Request:
     adapter: AdapterRef | None = None
     prefill: str = ""
     """Beginning of the assistant's answer, continued and not repeated in the completion."""
+    reserve: int = 0
+    """Tokens to keep free behind the completion, for a continuation that closes it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,0 +1,64 @@
+"""The engines of this process: one for each model and settings, started once, shared by all.
+
+Knows no backend's insides: it chooses, starts and remembers.
+"""
+
+from __future__ import annotations
+
+import atexit
+import threading
+
+from homefire.configs.console import progress
+from homefire.engine.backend import choose_backend
+from homefire.engine.catalogue import ResolvedModel
+from homefire.engine.machine import detect
+from homefire.engine.protocol import Engine
+from homefire.engine.settings import ChosenSettings, EngineSettings, choose, model_facts
+from homefire.engine.threaded_engine import ThreadedEngine
+from homefire.engine.transformers_backend import TransformersBackend
+from homefire.engine.vllm_backend import VllmBackend
+from homefire.errors import UnknownModel
+
+_engines: dict[tuple[str, str, EngineSettings], Engine] = {}
+_lock = threading.Lock()
+
+
+def engine_for(source: ResolvedModel, settings: EngineSettings) -> Engine:
+    """The running engine of a model, started at the first call; callers in other threads wait for it.
+
+    Raises:
+        EngineError: it cannot start.
+        MissingExtra: what it needs is not installed.
+    """
+    if source.path is None:
+        raise UnknownModel(f"{source.name} is not a local model.")
+    key = (source.backend, str(source.path), settings)
+    with _lock:
+        if key not in _engines:
+            chosen = chosen_settings(source, settings)
+            load = VllmBackend if chosen.backend == "vllm" else TransformersBackend
+            with progress(f"Starting {source.name} on {chosen.backend}"):
+                _engines[key] = ThreadedEngine(source.name, source.path, chosen, load)
+        return _engines[key]
+
+
+def chosen_settings(source: ResolvedModel, settings: EngineSettings) -> ChosenSettings:
+    """What the engine of a model would run with on this machine, without starting it."""
+    if source.path is None:
+        raise UnknownModel(f"{source.name} is not a local model.")
+    machine = detect()
+    backend, reason = choose_backend("auto" if source.backend == "remote" else source.backend, machine)
+    chosen = choose(settings, machine, model_facts(source.path), backend)
+    chosen.reasons["backend"] = reason
+    return chosen
+
+
+def close_engines() -> None:
+    """Closes every engine of this process; the next call of an LM made afterwards starts a new one."""
+    with _lock:
+        for engine in _engines.values():
+            engine.close()
+        _engines.clear()
+
+
+atexit.register(close_engines)

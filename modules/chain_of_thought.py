@@ -1,0 +1,29 @@
+"""ChainOfThought: the model reasons in a field of its own before it answers (Wei et al., arXiv 2201.11903).
+
+Knows no engine and no format; it is a Predict over a signature with one more output.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from homefire.modules.example import Prediction
+from homefire.modules.module import Module
+from homefire.modules.predict import Predict
+from homefire.modules.signature import OutputField, Signature
+
+
+class ChainOfThought(Module):
+    """Predicts a signature after an output `reasoning`, which comes first.
+
+    Args:
+        signature: A signature class or string.
+        config: Sampling, as for `Predict`.
+    """
+
+    def __init__(self, signature: str | type[Signature], **config: Any) -> None:
+        reasoned = Signature(signature).prepend("reasoning", OutputField(desc="think step by step, briefly"), str)
+        self.predict = Predict(reasoned, **config)
+
+    def forward(self, **inputs: Any) -> Prediction:
+        return self.predict(**inputs)

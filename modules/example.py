@@ -1,0 +1,207 @@
+"""Examples and predictions: records of named fields.
+
+Knows no model: an Example is data that a user has, a Prediction is what a program answered.
+"""
+
+from __future__ import annotations
+
+from collections.abc import ItemsView, Iterator, KeysView, Mapping, ValuesView
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import BaseModel
+
+
+class Example:
+    """A record whose fields are read as attributes or items, and that knows which of them are inputs.
+
+    >>> example = Example(text="hot water", label="good").with_inputs("text")
+    >>> example.text, example.inputs().toDict(), example.labels().toDict()
+    ('hot water', {'text': 'hot water'}, {'label': 'good'})
+    """
+
+    def __init__(self, base: Mapping[str, Any] | Example | None = None, **fields: Any) -> None:
+        self._store: dict[str, Any] = {**(dict(base.items()) if base is not None else {}), **fields}
+        self._input_keys: frozenset[str] | None = base._input_keys if isinstance(base, Example) else None
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):
+            raise AttributeError(name)
+        try:
+            return self._store[name]
+        except KeyError:
+            raise AttributeError(f"{type(self).__name__} has no field {name!r}; it has {', '.join(map(repr, self._store)) or 'none'}.") from None
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name.startswith("_"):
+            super().__setattr__(name, value)
+        else:
+            self._store[name] = value
+
+    def __getitem__(self, name: str) -> Any:
+        return self._store[name]
+
+    def __setitem__(self, name: str, value: Any) -> None:
+        self._store[name] = value
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._store
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._store)
+
+    def __len__(self) -> int:
+        return len(self._store)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Example) and self._store == other._store
+
+    def __hash__(self) -> int:
+        return hash(tuple(sorted((name, repr(value)) for name, value in self._store.items())))
+
+    def __repr__(self) -> str:
+        fields = ", ".join(f"{name}={value!r}" for name, value in self._store.items())
+        return f"{type(self).__name__}({fields})"
+
+    def keys(self) -> KeysView[str]:
+        return self._store.keys()
+
+    def values(self) -> ValuesView[Any]:
+        return self._store.values()
+
+    def items(self) -> ItemsView[str, Any]:
+        return self._store.items()
+
+    def get(self, name: str, default: Any = None) -> Any:
+        return self._store.get(name, default)
+
+    def with_inputs(self, *names: str) -> Example:
+        """A copy that knows its input fields; all others are labels."""
+        copied = self.copy()
+        copied._input_keys = frozenset(names)
+        return copied
+
+    def inputs(self) -> Example:
+        """Only the input fields.
+
+        Raises:
+            ValueError: `with_inputs` was never called.
+        """
+        return self._part(inputs=True)
+
+    def labels(self) -> Example:
+        """Only the fields that are not inputs.
+
+        Raises:
+            ValueError: `with_inputs` was never called.
+        """
+        return self._part(inputs=False)
+
+    def _part(self, *, inputs: bool) -> Example:
+        if self._input_keys is None:
+            raise ValueError(f"It is not known which fields of {self!r} are inputs. Say so: example.with_inputs('name', ...).")
+        keys = self._input_keys
+        part = Example({name: value for name, value in self._store.items() if (name in keys) == inputs})
+        part._input_keys = keys
+        return part
+
+    def copy(self, **changes: Any) -> Example:
+        copied = type(self)(self)
+        copied._store.update(changes)
+        return copied
+
+    def without(self, *names: str) -> Example:
+        copied = self.copy()
+        copied._store = {name: value for name, value in self._store.items() if name not in names}
+        return copied
+
+    def toDict(self) -> dict[str, Any]:  # noqa: N802  the name that DSPy's users know
+        """The fields as plain values, nested records and pydantic models included."""
+        return {name: _plain(value) for name, value in self._store.items()}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallInfo:
+    """What it took to make a prediction."""
+
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    cached_tokens: int = 0
+    seconds: float = 0.0
+    calls: int = 0
+
+
+class Prediction(Example):
+    """What a program answered: its fields are typed values.
+
+    A Prediction with a field `score` stands for that number in arithmetic and comparisons, so that a metric may return one.
+    """
+
+    def __init__(self, base: Mapping[str, Any] | Example | None = None, **fields: Any) -> None:
+        super().__init__(base, **fields)
+        self._completions: tuple[Prediction, ...] = ()
+        self._info = CallInfo()
+        self._cut_off = False
+
+    @property
+    def completions(self) -> tuple[Prediction, ...]:
+        """All predictions of a call with `n` above 1; the first one is this prediction's own."""
+        return self._completions or (self,)
+
+    @property
+    def info(self) -> CallInfo:
+        """Tokens and seconds of the call that made this prediction."""
+        return self._info
+
+    @property
+    def cut_off(self) -> bool:
+        """Whether the answer reached its token limit and was closed, so that its last fields may be shorter than the model meant."""
+        return self._cut_off
+
+    def copy(self, **changes: Any) -> Prediction:
+        copied = Prediction(self)
+        copied._store.update(changes)
+        copied._completions, copied._info, copied._cut_off = self._completions, self._info, self._cut_off
+        return copied
+
+    def __float__(self) -> float:
+        if "score" not in self:
+            raise TypeError(f"{self!r} has no field 'score', so it is not a number.")
+        return float(self["score"])
+
+    def __bool__(self) -> bool:
+        return bool(self["score"]) if "score" in self else True
+
+    def __lt__(self, other: float | Prediction) -> bool:
+        return float(self) < float(other)
+
+    def __gt__(self, other: float | Prediction) -> bool:
+        return float(self) > float(other)
+
+    def __le__(self, other: float | Prediction) -> bool:
+        return float(self) <= float(other)
+
+    def __ge__(self, other: float | Prediction) -> bool:
+        return float(self) >= float(other)
+
+    def __add__(self, other: float | Prediction) -> float:
+        return float(self) + float(other)
+
+    __radd__ = __add__
+
+    def __truediv__(self, other: float | Prediction) -> float:
+        return float(self) / float(other)
+
+
+def _plain(value: Any) -> Any:
+    match value:
+        case Example():
+            return value.toDict()
+        case BaseModel():
+            return value.model_dump()
+        case list() | tuple():
+            return [_plain(item) for item in value]
+        case dict():
+            return {key: _plain(item) for key, item in value.items()}
+        case _:
+            return value

@@ -1,0 +1,37 @@
+"""Runs calls in threads, in order, with progress, and stops at once on Ctrl-C.
+
+Knows no programs; each call brings its own context.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed
+from typing import TypeVar
+
+T = TypeVar("T")
+
+
+def run_in_threads(calls: Sequence[Callable[[], T]], threads: int, on_done: Callable[[int], None] | None = None) -> list[T]:
+    """The results of all calls, in order.
+
+    Args:
+        calls: What to run.
+        threads: Most calls at once.
+        on_done: Called in this thread with the number of calls that have ended.
+
+    Raises:
+        Exception: the first failure that happened; calls that had not begun are dropped.
+    """
+    if not calls:
+        return []
+    pool = ThreadPoolExecutor(max_workers=min(threads, len(calls)), thread_name_prefix="homefire-program")
+    try:
+        futures: list[Future[T]] = [pool.submit(call) for call in calls]
+        for ended, future in enumerate(as_completed(futures), 1):
+            future.result()
+            if on_done is not None:
+                on_done(ended)
+        return [future.result() for future in futures]
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)

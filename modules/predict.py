@@ -1,0 +1,141 @@
+"""Predict: one typed call of a language model.
+
+Knows no optimizer. The way of a call is: validate inputs, render, generate under the grammar, close what was cut off, parse, trace.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from homefire.engine.grammar import Grammar
+from homefire.engine.lm import LM
+from homefire.engine.request import Completion, Message, Request
+from homefire.errors import InputError, ParseError
+from homefire.modules.example import CallInfo, Prediction
+from homefire.modules.format import Format
+from homefire.modules.module import Predictor
+from homefire.modules.settings import current
+from homefire.modules.signature import Signature
+from homefire.modules.trace import Step, current_labels, current_trace
+
+
+class Predict(Predictor):
+    """Calls the LM once for a signature; every output has its type.
+
+    >>> from homefire.engine.scripted_engine import ScriptedLM
+    >>> predict = Predict("question -> answer: int")
+    >>> predict.lm = ScriptedLM(['{"answer": 42}'])
+    >>> predict(question="What is six times seven?").answer
+    42
+
+    Args:
+        signature: A signature class or string.
+        config: Sampling for this predictor, over the LM's own: `temperature`, `max_tokens`, `n`, ...
+    """
+
+    def __init__(self, signature: str | type[Signature], **config: Any) -> None:
+        super().__init__(Signature(signature))
+        self.config = config
+
+    def forward(self, *, config: Mapping[str, Any] | None = None, lm: LM | None = None, **inputs: Any) -> Prediction:
+        """Answers for these inputs.
+
+        Raises:
+            InputError: an input is missing or unknown.
+            ContextTooLong: the prompt does not fit the model's context.
+            ParseError: only from engines without grammars.
+        """
+        self._check_inputs(inputs)
+        labels = current_labels()
+        if labels is not None and all(name in labels for name in self.signature.output_fields):
+            return self._supplied(inputs, labels)
+        model, dialect = lm or self.language_model(), current().format
+        messages = dialect.render(self.signature, [demo.toDict() for demo in self.demos], inputs)
+        request = Request(
+            messages=messages,
+            sampling=model.sampling(**{**self.config, **(config or {})}),
+            grammar=dialect.grammar(self.signature),
+            adapter=model.adapter,
+            reserve=dialect.reserve(self.signature),
+        )
+        completions = model.generate([request])[0]
+        prediction = self._prediction([self._parse(model, dialect, request, completion) for completion in completions])
+        self._trace(inputs, prediction, messages, tuple(completions), str(model))
+        return prediction
+
+    def __call__(self, *positional: Any, **inputs: Any) -> Prediction:
+        if positional:
+            names = ", ".join(f"{name}=..." for name in self.signature.input_fields)
+            raise InputError(f"A predictor takes its inputs by name. Write predict({names}).")
+        return super().__call__(**inputs)
+
+    def _check_inputs(self, inputs: Mapping[str, Any]) -> None:
+        wanted = self.signature.input_fields
+        if missing := [name for name in wanted if name not in inputs]:
+            raise InputError(f"The input {', '.join(missing)} is missing. This predictor takes {', '.join(wanted)}; it got {', '.join(inputs) or 'nothing'}.")
+        if unknown := [name for name in inputs if name not in wanted]:
+            warnings.warn(f"The input {', '.join(unknown)} is not in the signature, which has {', '.join(wanted)}; it is left out.", stacklevel=4)
+
+    def _parse(self, model: LM, dialect: Format, request: Request, completion: Completion) -> tuple[Prediction, Completion | None]:
+        """The prediction of one completion and, where it was cut off, the completion that closed it."""
+        try:
+            return Prediction(dialect.parse(self.signature, completion.text)), None
+        except ParseError:
+            if completion.finish_reason != "length":
+                raise
+        closing = dialect.close(self.signature, completion.text)
+        if closing.grammar is None:
+            return Prediction(dialect.parse(self.signature, closing.prefill)), completion
+        rest = model.generate([_continuation(request, closing.prefill, closing.grammar, closing.max_tokens)])[0][0]
+        return Prediction(dialect.parse(self.signature, closing.prefill + rest.text)), rest
+
+    def _prediction(self, parsed: list[tuple[Prediction, Completion | None]]) -> Prediction:
+        for prediction, closed_by in parsed:
+            prediction._cut_off = closed_by is not None
+        first = parsed[0][0]
+        if len(parsed) > 1:
+            first._completions = tuple(prediction for prediction, _ in parsed)
+        return first
+
+    def _supplied(self, inputs: Mapping[str, Any], labels: Mapping[str, Any]) -> Prediction:
+        """The answer of a program that runs under `supplied_by`: the labels themselves, no model involved."""
+        dialect = current().format
+        prediction = Prediction(dialect.parse(self.signature, dialect.answer(self.signature, labels)))
+        messages = dialect.render(self.signature, [demo.toDict() for demo in self.demos], inputs)
+        self._trace(inputs, prediction, messages, (), "labels")
+        return prediction
+
+    def _trace(
+        self, inputs: Mapping[str, Any], prediction: Prediction, messages: tuple[Message, ...], completions: tuple[Completion, ...], model: str
+    ) -> None:
+        if completions:
+            prediction._info = CallInfo(
+                prompt_tokens=completions[0].prompt_tokens,
+                completion_tokens=sum(len(completion.token_ids) for completion in completions),
+                cached_tokens=completions[0].cached_tokens,
+                seconds=max(completion.seconds for completion in completions),
+                calls=1,
+            )
+        trace = current_trace()
+        if trace is not None:
+            path = trace.paths.get(id(self), "self")
+            trace.steps.append(
+                Step(
+                    path=path or "self",
+                    signature=self.signature,
+                    inputs=dict(inputs),
+                    prediction=prediction,
+                    messages=messages,
+                    completions=completions,
+                    model=model,
+                )
+            )
+
+
+def _continuation(request: Request, prefill: str, grammar: Grammar, max_tokens: int) -> Request:
+    """The same request going on where its answer was cut off; its keys and values up to there are still in the engine's cache."""
+    sampling = replace(request.sampling, n=1, max_tokens=max_tokens, stop=())
+    return replace(request, prefill=prefill, grammar=grammar, sampling=sampling, reserve=0)

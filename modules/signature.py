@@ -1,0 +1,192 @@
+"""Signatures: what goes into a step of a program and what comes out, with types.
+
+Knows no model and no prompt format. A signature is a class that is never instantiated; every change makes a new one.
+"""
+
+from __future__ import annotations
+
+import inspect
+import keyword
+import typing
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from types import MappingProxyType
+from typing import Any, ClassVar, Literal
+
+from homefire.errors import SignatureError
+from homefire.modules.signature_text import caller_scope, parse_signature, resolve_annotations
+from homefire.modules.type_grammar import TypeGrammar
+
+FieldRole = Literal["input", "output"]
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """One named, typed field of a signature."""
+
+    name: str
+    type: Any
+    role: FieldRole
+    description: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Declared:
+    """What `InputField()` and `OutputField()` leave in a class body until the signature is made."""
+
+    role: FieldRole
+    description: str
+
+
+def InputField(desc: str = "") -> Any:  # noqa: N802  the name that DSPy's users know
+    """Marks an annotated attribute of a signature class as an input."""
+    return Declared("input", desc)
+
+
+def OutputField(desc: str = "") -> Any:  # noqa: N802  the name that DSPy's users know
+    """Marks an annotated attribute of a signature class as an output."""
+    return Declared("output", desc)
+
+
+class Signature:
+    """The contract of one step: instructions, inputs and outputs.
+
+    Written as a class, whose docstring is the instructions, or as a string:
+
+    >>> class Review(Signature):
+    ...     '''Say how the review sounds.'''
+    ...     text: str = InputField()
+    ...     mood: Literal["good", "bad"] = OutputField()
+    >>> same = Signature("text -> mood: Literal['good', 'bad']", "Say how the review sounds.")
+    >>> same.equals(Review)
+    True
+
+    Raises:
+        SignatureError: a name twice, a field that is neither input nor output, no output, or an output type that has no grammar.
+    """
+
+    fields: ClassVar[Mapping[str, Field]] = MappingProxyType({})
+    input_fields: ClassVar[Mapping[str, Field]] = MappingProxyType({})
+    output_fields: ClassVar[Mapping[str, Field]] = MappingProxyType({})
+    instructions: ClassVar[str] = ""
+
+    def __new__(  # type: ignore[misc]
+        cls, signature: str | type[Signature], instructions: str | None = None, *, custom_types: Mapping[str, Any] | None = None
+    ) -> type[Signature]:
+        """A signature class from text; `custom_types` names types that neither builtins, typing nor the caller's scope know."""
+        if not isinstance(signature, str):
+            return signature if instructions is None else signature.with_instructions(instructions)
+        scope = {**caller_scope(), **(custom_types or {})}
+        return make_signature([Field(*declared) for declared in parse_signature(signature, scope)], instructions)
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if "fields" in vars(cls):
+            return
+        fields = dict(cls.fields)
+        for name, annotation in resolve_annotations(cls).items():
+            declared = vars(cls).get(name)
+            if typing.get_origin(annotation) is ClassVar:
+                continue
+            if not isinstance(declared, Declared):
+                raise SignatureError(
+                    f"{cls.__name__}.{name} is neither an input nor an output. Write `{name}: ... = InputField()` or `= OutputField()`."
+                )
+            fields[name] = Field(name, annotation, declared.role, declared.description)
+        untyped = [name for name, value in vars(cls).items() if isinstance(value, Declared) and name not in fields]
+        if untyped:
+            raise SignatureError(f"{cls.__name__}.{untyped[0]} has no type. Write `{untyped[0]}: str = ...`.")
+        own = inspect.cleandoc(vars(cls).get("__doc__") or "")
+        _settle(cls, list(fields.values()), own or cls.instructions or None)
+
+    @classmethod
+    def with_instructions(cls, instructions: str) -> type[Signature]:
+        """The same fields under other instructions."""
+        return cls._with(list(cls.fields.values()), instructions)
+
+    @classmethod
+    def insert(cls, index: int, name: str, field: Any, type_: Any = str) -> type[Signature]:
+        """One more field, made by `InputField()` or `OutputField()`, at a place among the fields of its role."""
+        if not isinstance(field, Declared):
+            raise SignatureError(f"The field {name!r} is {field!r}; expected InputField() or OutputField().")
+        same = [one for one in cls.fields.values() if one.role == field.role]
+        other = [one for one in cls.fields.values() if one.role != field.role]
+        same.insert(index if index >= 0 else len(same) + 1 + index, Field(name, type_, field.role, field.description))
+        return cls._with([*same, *other])
+
+    @classmethod
+    def prepend(cls, name: str, field: Any, type_: Any = str) -> type[Signature]:
+        """One more field in front of the others of its role."""
+        return cls.insert(0, name, field, type_)
+
+    @classmethod
+    def append(cls, name: str, field: Any, type_: Any = str) -> type[Signature]:
+        """One more field behind the others of its role."""
+        return cls.insert(-1, name, field, type_)
+
+    @classmethod
+    def delete(cls, name: str) -> type[Signature]:
+        """The signature without a field; one that it does not have is no error."""
+        return cls._with([field for field in cls.fields.values() if field.name != name])
+
+    @classmethod
+    def with_updated_fields(cls, name: str, type_: Any = None, *, desc: str | None = None) -> type[Signature]:
+        """The signature in which one field has another type or description."""
+        if name not in cls.fields:
+            raise SignatureError(f"{cls.__name__} has no field {name!r}; it has {', '.join(cls.fields)}.")
+        old = cls.fields[name]
+        new = replace(old, type=type_ or old.type, description=old.description if desc is None else desc)
+        return cls._with([new if field is old else field for field in cls.fields.values()])
+
+    @classmethod
+    def equals(cls, other: type[Signature]) -> bool:
+        """Whether instructions and fields are the same."""
+        return cls.instructions == other.instructions and list(cls.fields.values()) == list(other.fields.values())
+
+    @classmethod
+    def _with(cls, fields: Sequence[Field], instructions: str | None = None) -> type[Signature]:
+        return make_signature(fields, cls.instructions if instructions is None else instructions, name=cls.__name__)
+
+
+def make_signature(fields: Sequence[Field], instructions: str | None = None, *, name: str = "StringSignature") -> type[Signature]:
+    """A signature class from its fields; inputs come before outputs, otherwise in the order given.
+
+    Raises:
+        SignatureError: see `Signature`.
+    """
+    made: type[Signature] = type(name, (Signature,), {"fields": MappingProxyType({}), "__doc__": instructions})
+    _settle(made, fields, instructions)
+    return made
+
+
+def _settle(cls: type[Signature], fields: Sequence[Field], instructions: str | None) -> None:
+    """Checks the fields and makes them the class's own."""
+    ordered = [field for role in ("input", "output") for field in fields if field.role == role]
+    names = [field.name for field in ordered]
+    if twice := {name for name in names if names.count(name) > 1}:
+        raise SignatureError(f"The field {min(twice)!r} stands twice in the signature. Every field needs a name of its own.")
+    if wrong := [name for name in names if not name.isidentifier() or keyword.iskeyword(name) or name.startswith("_")]:
+        raise SignatureError(f"{wrong[0]!r} cannot be the name of a field. Use letters, digits and underscores, beginning with a letter.")
+    inputs = {field.name: field for field in ordered if field.role == "input"}
+    outputs = {field.name: field for field in ordered if field.role == "output"}
+    if not outputs:
+        raise SignatureError(f"The signature with the inputs {', '.join(inputs) or '(none)'} has no output. Add one, as in `question -> answer`.")
+    for field in outputs.values():
+        _check_type(field)
+    cls.fields = MappingProxyType({**inputs, **outputs})
+    cls.input_fields, cls.output_fields = MappingProxyType(inputs), MappingProxyType(outputs)
+    cls.instructions = inspect.cleandoc(instructions) if instructions else _default_instructions(inputs, outputs)
+
+
+def _check_type(field: Field) -> None:
+    where = f"The output {field.name!r}"
+    TypeGrammar().value(field.type, where)
+    try:
+        TypeGrammar(tight=True).longest(field.type, where)
+    except RecursionError:
+        raise SignatureError(f"{where} has a type that contains itself without end, so it has no value. Make the inner field Optional.") from None
+
+
+def _default_instructions(inputs: Mapping[str, Field], outputs: Mapping[str, Field]) -> str:
+    given = f"From {', '.join(inputs)}, give" if inputs else "Give"
+    return f"{given} {', '.join(outputs)}."
