@@ -26,7 +26,7 @@ class Literal:
 
 @dataclass(frozen=True, slots=True)
 class Chars:
-    """One character of a class, written as inside the brackets of a GBNF class: `0-9`, `^"\\\\`."""
+    """One character of a class, written as inside the brackets of a GBNF class: `0-9`, `^"`."""
 
     body: str
 

@@ -59,7 +59,9 @@ class LM:
         """Free text for a prompt or a chat: `n` texts."""
         return [completion.text for completion in self.complete(prompt, messages=messages, **sampling)]
 
-    def complete(self, prompt: str | None = None, *, messages: Sequence[Mapping[str, str]] | None = None, **sampling: Any) -> list[Completion]:
+    def complete(
+        self, prompt: str | None = None, *, messages: Sequence[Mapping[str, str]] | None = None, **sampling: Any
+    ) -> list[Completion]:
         """As calling the LM, with token ids, finish reasons and log-probabilities."""
         if (prompt is None) == (messages is None):
             raise InputError("Give either a prompt or messages: lm('Hello') or lm(messages=[{'role': 'user', 'content': 'Hello'}]).")
@@ -128,12 +130,17 @@ class LM:
         """What is needed to make this LM again, as JSON values."""
         settings = {name: value for name, value in asdict(self._settings).items() if value is not None}
         sampling = {name: value for name, value in asdict(self._sampling).items() if value != asdict(Sampling())[name]}
-        return {"model": self.model, "adapter": None if self._adapter is None else str(self._adapter), "settings": settings, "sampling": sampling}
+        return {
+            "model": self.model,
+            "adapter": None if self._adapter is None else str(self._adapter),
+            "settings": settings,
+            "sampling": sampling,
+        }
 
     @classmethod
     def from_state(cls, state: Mapping[str, Any]) -> Self:
         """The LM of a dumped state."""
-        sampling = {name: tuple(value) if isinstance(value, list) else value for name, value in state["sampling"].items()}
+        sampling: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in state["sampling"].items()}
         return cls(state["model"], adapter=state["adapter"], settings=EngineSettings(**state["settings"]), **sampling)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> LM:

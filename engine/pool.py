@@ -8,12 +8,13 @@ from __future__ import annotations
 import atexit
 import threading
 
-from homefire.configs.console import progress
+from homefire.configs.console import progress, quiet_libraries
 from homefire.engine.backend import choose_backend
 from homefire.engine.catalogue import ResolvedModel
 from homefire.engine.machine import detect
+from homefire.engine.model_facts import model_facts
 from homefire.engine.protocol import Engine
-from homefire.engine.settings import ChosenSettings, EngineSettings, choose, model_facts
+from homefire.engine.settings import ChosenSettings, EngineSettings, choose
 from homefire.engine.threaded_engine import ThreadedEngine
 from homefire.engine.transformers_backend import TransformersBackend
 from homefire.engine.vllm_backend import VllmBackend
@@ -36,6 +37,7 @@ def engine_for(source: ResolvedModel, settings: EngineSettings) -> Engine:
     with _lock:
         if key not in _engines:
             chosen = chosen_settings(source, settings)
+            quiet_libraries()
             load = VllmBackend if chosen.backend == "vllm" else TransformersBackend
             with progress(f"Starting {source.name} on {chosen.backend}"):
                 _engines[key] = ThreadedEngine(source.name, source.path, chosen, load)

@@ -38,7 +38,9 @@ class PromptEncoder:
                 "Take the instruct or chat version of it."
             )
         if not self._tokenizer.is_fast:
-            raise EngineError(f"The model in {path} has a slow tokenizer, without tokenizer.json. Take a version of the model that has one.")
+            raise EngineError(
+                f"The model in {path} has a slow tokenizer, without tokenizer.json. Take a version of the model that has one."
+            )
         self._fast = self._tokenizer.backend_tokenizer  # encoding through it changes no state, so threads need no lock
         self._fast.no_truncation()
         self._fast.no_padding()

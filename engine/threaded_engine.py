@@ -224,10 +224,7 @@ class ThreadedEngine:
         if job is None:
             return
         seconds = time.perf_counter() - job.submitted
-        texts = [
-            replace(one, text=self._encoder.decode(one.token_ids) if not one.text else one.text, prompt_tokens=len(job.prompt_ids), seconds=seconds)
-            for one in completions
-        ]
+        texts = [replace(one, text=one.text or self._encoder.decode(one.token_ids), seconds=seconds) for one in completions]
         _settle(job.future, result=texts)
 
     def _forget(self, job: _Job) -> None:
@@ -258,7 +255,9 @@ class ThreadedEngine:
     def _explained(self, error: BaseException) -> BaseException:
         if isinstance(error, HomefireError):
             return error
-        return EngineError(f"{self._settings.backend} failed on {self._name}: {type(error).__name__}: {error}").with_traceback(error.__traceback__)
+        return EngineError(f"{self._settings.backend} failed on {self._name}: {type(error).__name__}: {error}").with_traceback(
+            error.__traceback__
+        )
 
 
 def _settle(future: Answer, *, result: list[Completion] | None = None, error: BaseException | None = None) -> None:

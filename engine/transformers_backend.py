@@ -104,7 +104,9 @@ class TransformersBackend:
         longest = max(len(one.prompt_ids) for one in batch)
         pad = self._tokenizer.pad_token_id if self._tokenizer.pad_token_id is not None else self._tokenizer.eos_token_id
         ids = torch.tensor([[pad] * (longest - len(one.prompt_ids)) + one.prompt_ids for one in batch], device=self._settings.device)
-        mask = torch.tensor([[0] * (longest - len(one.prompt_ids)) + [1] * len(one.prompt_ids) for one in batch], device=self._settings.device)
+        mask = torch.tensor(
+            [[0] * (longest - len(one.prompt_ids)) + [1] * len(one.prompt_ids) for one in batch], device=self._settings.device
+        )
         if sampling.seed is not None:
             torch.manual_seed(sampling.seed)
         with torch.inference_mode():
@@ -119,10 +121,11 @@ class TransformersBackend:
             )
         rows = output.sequences[:, longest:].reshape(len(batch), sampling.n, -1)
         logprobs = self._logprobs(output, rows) if sampling.logprobs else None
-        return [
-            (one.request_id, [self._completion(one, rows[i, j].tolist(), None if logprobs is None else logprobs[i, j].tolist()) for j in range(sampling.n)])
-            for i, one in enumerate(batch)
-        ]
+        ended = []
+        for index, one in enumerate(batch):
+            said = [None] * sampling.n if logprobs is None else logprobs[index].tolist()
+            ended.append((one.request_id, [self._completion(one, ids, said[i]) for i, ids in enumerate(rows[index].tolist())]))
+        return ended
 
     def _drawing(self, sampling: Sampling, grammar: Grammar | None) -> dict[str, Any]:
         """The arguments of `generate` that say how tokens are drawn."""

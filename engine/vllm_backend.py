@@ -6,6 +6,7 @@ Knows no threads: everything here runs on the engine's own.
 from __future__ import annotations
 
 import os
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,7 @@ class VllmBackend:
 
     def __init__(self, path: Path, settings: ChosenSettings) -> None:
         quiet_libraries()
+        warnings.filterwarnings("ignore", category=FutureWarning, module=r"vllm\.")  # about vLLM's own use of torch
         os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
         if settings.cores:
             os.environ["VLLM_CPU_OMP_THREADS_BIND"] = settings.cores
@@ -47,7 +49,9 @@ class VllmBackend:
         try:
             self._engine: Any = LLMEngine.from_engine_args(EngineArgs(**_arguments(path, settings)))
         except Exception as error:
-            raise EngineError(f"vLLM cannot load the model in {path}: {error}. `homefire doctor` shows the settings; LM(..., settings=...) changes them.") from error
+            raise EngineError(
+                f"vLLM cannot load the model in {path}: {error}. `homefire doctor` shows the settings; LM(..., settings=...) changes them."
+            ) from error
 
     def add(self, request_id: str, prompt_ids: list[int], sampling: Sampling, request: Request) -> None:
         """Puts a request into the batch."""
@@ -109,6 +113,7 @@ def _arguments(path: Path, settings: ChosenSettings) -> dict[str, Any]:
         "tensor_parallel_size": settings.tensor_parallel,
         "seed": settings.seed,
         "disable_log_stats": True,
+        "use_tqdm_on_load": os.environ.get("HOMEFIRE_VERBOSE") == "1",
     }
     if settings.kv_cache_gib is not None:
         arguments["kv_cache_memory_bytes"] = int(settings.kv_cache_gib * GIB)

@@ -30,7 +30,9 @@ class Example:
         try:
             return self._store[name]
         except KeyError:
-            raise AttributeError(f"{type(self).__name__} has no field {name!r}; it has {', '.join(map(repr, self._store)) or 'none'}.") from None
+            raise AttributeError(
+                f"{type(self).__name__} has no field {name!r}; it has {', '.join(map(repr, self._store)) or 'none'}."
+            ) from None
 
     def __setattr__(self, name: str, value: Any) -> None:
         if name.startswith("_"):
@@ -115,7 +117,7 @@ class Example:
         copied._store = {name: value for name, value in self._store.items() if name not in names}
         return copied
 
-    def toDict(self) -> dict[str, Any]:  # noqa: N802  the name that DSPy's users know
+    def toDict(self) -> dict[str, Any]:
         """The fields as plain values, nested records and pydantic models included."""
         return {name: _plain(value) for name, value in self._store.items()}
 

@@ -5,13 +5,14 @@ Knows no engine. Prompts are short on purpose: small models read them better, an
 
 from __future__ import annotations
 
-import enum
 import json
+import weakref
 from collections.abc import Mapping, Sequence
-from functools import lru_cache
-from typing import Any, Literal, get_args, get_origin
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
 
-from pydantic import BaseModel, TypeAdapter, ValidationError
+from pydantic import TypeAdapter, ValidationError
 
 from homefire.engine.grammar import Grammar, Term, seq
 from homefire.engine.request import Message
@@ -20,20 +21,21 @@ from homefire.modules.format import Closing
 from homefire.modules.json_prefix import longest_whole, read_prefix
 from homefire.modules.signature import Field, Signature
 from homefire.modules.type_grammar import TypeGrammar
+from homefire.modules.type_words import in_words
 
 
 class JsonFormat:
     """The default Format."""
 
     def render(self, signature: type[Signature], demos: Sequence[Mapping[str, Any]], inputs: Mapping[str, Any]) -> tuple[Message, ...]:
-        messages = [Message("system", _system(signature))]
+        messages = [Message("system", _of(signature).system)]
         for demo in demos:
             known = {name: demo[name] for name in signature.output_fields if name in demo}
             messages += [Message("user", _user(signature, demo)), Message("assistant", _object(signature, known))]
         return (*messages, Message("user", _user(signature, inputs)))
 
     def grammar(self, signature: type[Signature]) -> Grammar:
-        return _grammar(signature, None)
+        return _of(signature).grammar
 
     def answer(self, signature: type[Signature], outputs: Mapping[str, Any]) -> str:
         if missing := [name for name in signature.output_fields if name not in outputs]:
@@ -45,10 +47,12 @@ class JsonFormat:
             values = json.loads(text, strict=False)
         except json.JSONDecodeError as error:
             raise ParseError(f"The completion is not JSON ({error}): {text!r}", text) from None
-        if not isinstance(values, dict) or (missing := [name for name in signature.output_fields if name not in values]):
-            raise ParseError(f"The completion lacks the fields {', '.join(missing) if isinstance(values, dict) else 'of an object'}: {text!r}", text)
+        if not isinstance(values, dict):
+            raise ParseError(f"The completion is not a JSON object: {text!r}", text)
+        if missing := [name for name in signature.output_fields if name not in values]:
+            raise ParseError(f"The completion lacks the fields {', '.join(missing)}: {text!r}", text)
         try:
-            return {name: _adapter(signature, name).validate_python(values[name]) for name in signature.output_fields}
+            return {name: _of(signature).adapters[name].validate_python(values[name]) for name in signature.output_fields}
         except ValidationError as error:
             raise ParseError(f"The completion has a value of the wrong type: {error.errors()[0]['msg']}: {text!r}", text) from None
 
@@ -64,49 +68,27 @@ class JsonFormat:
         if not missing:
             return Closing(prefill=f"{{{written}}}", grammar=None, max_tokens=0)
         start = f"{{{written}{', ' if written else ''}{json.dumps(missing[0], ensure_ascii=False)}:"
-        return Closing(prefill=start, grammar=_grammar(signature, missing), max_tokens=_longest(signature, missing))
+        grammar, max_tokens = _of(signature).closing(missing)
+        return Closing(prefill=start, grammar=grammar, max_tokens=max_tokens)
 
     def reserve(self, signature: type[Signature]) -> int:
-        return _longest(signature, tuple(signature.output_fields))
+        return _of(signature).closing(tuple(signature.output_fields))[1]
 
 
-def _system(signature: type[Signature]) -> str:
-    lines = [signature.instructions, "", "Answer with one JSON object:"]
-    lines += [f"- {_describe(field)}" for field in signature.output_fields.values()]
-    if described := [field for field in signature.input_fields.values() if field.description]:
+JSONAdapter = JsonFormat
+"""The name that DSPy's users know."""
+
+
+def _system(instructions: str, inputs: Mapping[str, Field], outputs: Mapping[str, Field]) -> str:
+    lines = [instructions, "", "Answer with one JSON object:"]
+    lines += [f"- {_describe(field)}" for field in outputs.values()]
+    if described := [field for field in inputs.values() if field.description]:
         lines[1:1] = ["", "You get:", *(f"- {field.name}: {field.description}" for field in described)]
     return "\n".join(lines)
 
 
 def _describe(field: Field) -> str:
-    return f"{json.dumps(field.name)}: {_kind(field.type)}{', ' + field.description if field.description else ''}"
-
-
-def _kind(annotation: Any) -> str:
-    """A type in the words of a prompt."""
-    named = {str: "text", int: "whole number", float: "number", bool: "true or false", type(None): "null"}
-    if annotation in named:
-        return named[annotation]
-    if get_origin(annotation) is Literal:
-        return f"one of {', '.join(json.dumps(value, ensure_ascii=False) for value in get_args(annotation))}"
-    if isinstance(annotation, type) and issubclass(annotation, enum.Enum):
-        return f"one of {', '.join(json.dumps(member.value, ensure_ascii=False) for member in annotation)}"
-    if get_origin(annotation) is list:
-        return f"list of {_kind(get_args(annotation)[0])}"
-    if get_origin(annotation) is dict:
-        return f"object with values {_kind(get_args(annotation)[1])}"
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return _model_kind(annotation)
-    return " or ".join(_kind(member) for member in get_args(annotation))
-
-
-def _model_kind(model: type[BaseModel]) -> str:
-    fields = (f"{json.dumps(info.alias or name)}: {'the same again' if _mentions(info.annotation, model) else _kind(info.annotation)}" for name, info in model.model_fields.items())
-    return "{" + ", ".join(fields) + "}"
-
-
-def _mentions(annotation: Any, model: type) -> bool:
-    return annotation is model or any(_mentions(argument, model) for argument in get_args(annotation))
+    return f"{json.dumps(field.name)}: {in_words(field.type)}{', ' + field.description if field.description else ''}"
 
 
 def _user(signature: type[Signature], values: Mapping[str, Any]) -> str:
@@ -130,48 +112,65 @@ def _object(signature: type[Signature], values: Mapping[str, Any]) -> str:
 
 def _plain(signature: type[Signature], name: str, value: Any) -> Any:
     """The JSON value of an output, checked against its type."""
-    adapter = _adapter(signature, name)
+    adapter = _of(signature).adapters[name]
     try:
         return adapter.dump_python(adapter.validate_python(value), mode="json", by_alias=True)
     except ValidationError as error:
-        raise InputError(f"{value!r} is no value of the output {name!r}, which is {_kind(signature.output_fields[name].type)}: {error.errors()[0]['msg']}.") from None
+        wanted, said = in_words(signature.output_fields[name].type), error.errors()[0]["msg"]
+        raise InputError(f"{value!r} is no value of the output {name!r}, which is {wanted}: {said}.") from None
 
 
 def _jsonable(value: Any) -> Any:
     return TypeAdapter(type(value)).dump_python(value, mode="json")
 
 
-@lru_cache(maxsize=4096)
-def _adapter(signature: type[Signature], name: str) -> TypeAdapter[Any]:
-    return TypeAdapter(signature.output_fields[name].type)
-
-
 def _is_valid(signature: type[Signature], name: str, value: Any) -> bool:
     try:
-        _adapter(signature, name).validate_python(value)
+        _of(signature).adapters[name].validate_python(value)
     except ValidationError:
         return False
     return True
 
 
-@lru_cache(maxsize=1024)
-def _grammar(signature: type[Signature], missing: tuple[str, ...] | None) -> Grammar:
-    """The grammar of a whole answer, or the tight one of what follows the first missing key."""
-    types = TypeGrammar(tight=missing is not None)
-    parts: list[Term | str] = []
-    for index, name in enumerate(missing or signature.output_fields):
-        key = json.dumps(name, ensure_ascii=False)
-        lead = " " if missing and index == 0 else f"{', ' if index else '{'}{key}: "
-        parts += [lead, types.value(signature.output_fields[name].type, f"The output {name!r}")]
-    return types.builder.build(seq(*parts, "}"))
+@dataclass(eq=False)
+class _Compiled:
+    """What is made once of a signature."""
+
+    system: str
+    outputs: Mapping[str, Field]
+    tight: dict[tuple[str, ...], tuple[Grammar, int]] = field(default_factory=dict)
+
+    @cached_property
+    def adapters(self) -> dict[str, TypeAdapter[Any]]:
+        return {name: TypeAdapter(output.type) for name, output in self.outputs.items()}
+
+    @cached_property
+    def grammar(self) -> Grammar:
+        return self._build(TypeGrammar(), tuple(self.outputs), "{")
+
+    def closing(self, missing: tuple[str, ...]) -> tuple[Grammar, int]:
+        """The tight grammar of what follows the first missing key, and most tokens of it: a token holds at least one byte."""
+        if missing not in self.tight:
+            types = TypeGrammar(tight=True)
+            longest = sum(types.longest(self.outputs[name].type, name) + len(json.dumps(name).encode()) + 4 for name in missing)
+            self.tight[missing] = self._build(TypeGrammar(tight=True), missing, ""), longest + 1
+        return self.tight[missing]
+
+    def _build(self, types: TypeGrammar, names: tuple[str, ...], start: str) -> Grammar:
+        parts: list[Term | str] = []
+        for index, name in enumerate(names):
+            key = f"{', ' if index else start}{json.dumps(name, ensure_ascii=False)}: "
+            parts += [key if start or index else " ", types.value(self.outputs[name].type, f"The output {name!r}")]
+        return types.builder.build(seq(*parts, "}"))
 
 
-@lru_cache(maxsize=1024)
-def _longest(signature: type[Signature], missing: tuple[str, ...]) -> int:
-    """An upper bound, in tokens: a token holds at least one byte."""
-    types = TypeGrammar(tight=True)
-    total = 1
-    for name in missing:
-        total += len(json.dumps(name, ensure_ascii=False).encode()) + 4
-        total += types.longest(signature.output_fields[name].type, f"The output {name!r}")
-    return total
+_compiled: weakref.WeakKeyDictionary[type[Signature], _Compiled] = weakref.WeakKeyDictionary()
+
+
+def _of(signature: type[Signature]) -> _Compiled:
+    found = _compiled.get(signature)
+    if found is None:
+        found = _compiled[signature] = _Compiled(
+            _system(signature.instructions, signature.input_fields, signature.output_fields), signature.output_fields
+        )
+    return found

@@ -9,6 +9,7 @@ import copy
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextvars import copy_context
+from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
@@ -64,7 +65,7 @@ class Module:
         """
         context = copy_context()
         workers = threads or self.useful_threads()
-        return run_in_threads([lambda one=example: context.copy().run(self, **one.inputs()) for example in examples], workers)
+        return run_in_threads([partial(context.copy().run, partial(self, **example.inputs())) for example in examples], workers)
 
     def useful_threads(self) -> int:
         """Calls that are worth having in flight: as many as the engines behind the predictors batch."""
@@ -147,7 +148,9 @@ class Predictor(Module):
         """Takes over what `dump_own_state` gave; types stay those of the code."""
         names = [field["name"] for field in state["signature"]["fields"]]
         if names != list(self.signature.fields):
-            raise InputError(f"The saved signature has the fields {', '.join(names)}, but the program's has {', '.join(self.signature.fields)}.")
+            raise InputError(
+                f"The saved signature has the fields {', '.join(names)}, but the program's has {', '.join(self.signature.fields)}."
+            )
         signature = self.signature.with_instructions(state["signature"]["instructions"])
         for field in state["signature"]["fields"]:
             signature = signature.with_updated_fields(field["name"], desc=field["description"])

@@ -73,11 +73,13 @@ class Predict(Predictor):
         return super().__call__(**inputs)
 
     def _check_inputs(self, inputs: Mapping[str, Any]) -> None:
-        wanted = self.signature.input_fields
-        if missing := [name for name in wanted if name not in inputs]:
-            raise InputError(f"The input {', '.join(missing)} is missing. This predictor takes {', '.join(wanted)}; it got {', '.join(inputs) or 'nothing'}.")
-        if unknown := [name for name in inputs if name not in wanted]:
-            warnings.warn(f"The input {', '.join(unknown)} is not in the signature, which has {', '.join(wanted)}; it is left out.", stacklevel=4)
+        wanted = ", ".join(self.signature.input_fields)
+        if missing := [name for name in self.signature.input_fields if name not in inputs]:
+            got = ", ".join(inputs) or "nothing"
+            raise InputError(f"The input {', '.join(missing)} is missing. This predictor takes {wanted}; it got {got}.")
+        if unknown := [name for name in inputs if name not in self.signature.input_fields]:
+            message = f"The input {', '.join(unknown)} is not in the signature, which has {wanted}; it is left out."
+            warnings.warn(message, stacklevel=4)
 
     def _parse(self, model: LM, dialect: Format, request: Request, completion: Completion) -> tuple[Prediction, Completion | None]:
         """The prediction of one completion and, where it was cut off, the completion that closed it."""
@@ -109,7 +111,12 @@ class Predict(Predictor):
         return prediction
 
     def _trace(
-        self, inputs: Mapping[str, Any], prediction: Prediction, messages: tuple[Message, ...], completions: tuple[Completion, ...], model: str
+        self,
+        inputs: Mapping[str, Any],
+        prediction: Prediction,
+        messages: tuple[Message, ...],
+        completions: tuple[Completion, ...],
+        model: str,
     ) -> None:
         if completions:
             prediction._info = CallInfo(

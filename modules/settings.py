@@ -9,7 +9,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from homefire.engine.lm import LM
 from homefire.errors import ConfigError
@@ -22,24 +22,28 @@ class Settings:
     """What a predictor falls back to."""
 
     lm: LM | None = None
-    format: Format = JsonFormat()
+    format: Format = field(default_factory=JsonFormat)
 
 
-_lock = threading.Lock()
-_process = Settings()
+class _Process:
+    """The settings of the whole process."""
+
+    lock = threading.Lock()
+    settings = Settings()
+
+
 _block: ContextVar[Settings | None] = ContextVar("homefire_settings", default=None)
 
 
 def current() -> Settings:
     """The settings in force here: those of the innermost `context`, otherwise those of `configure`."""
-    return _block.get() or _process
+    return _block.get() or _Process.settings
 
 
 def configure(*, lm: LM | None = None, format: Format | None = None) -> None:
     """Sets the LM and the format of the whole process; what is left out stays as it is."""
-    global _process
-    with _lock:
-        _process = _changed(_process, lm, format)
+    with _Process.lock:
+        _Process.settings = _changed(_Process.settings, lm, format)
 
 
 @contextmanager
@@ -56,3 +60,18 @@ def _changed(settings: Settings, lm: LM | None, format: Format | None) -> Settin
     if isinstance(lm, str):
         raise ConfigError(f"lm is the text {lm!r}; expected an LM. Write lm=homefire.LM({lm!r}).")
     return replace(settings, lm=lm or settings.lm, format=format or settings.format)
+
+
+class _InForce:
+    """Reads the settings in force: `homefire.settings.lm`."""
+
+    @property
+    def lm(self) -> LM | None:
+        return current().lm
+
+    @property
+    def format(self) -> Format:
+        return current().format
+
+
+settings = _InForce()

@@ -38,12 +38,12 @@ class Declared:
     description: str
 
 
-def InputField(desc: str = "") -> Any:  # noqa: N802  the name that DSPy's users know
+def InputField(desc: str = "") -> Any:
     """Marks an annotated attribute of a signature class as an input."""
     return Declared("input", desc)
 
 
-def OutputField(desc: str = "") -> Any:  # noqa: N802  the name that DSPy's users know
+def OutputField(desc: str = "") -> Any:
     """Marks an annotated attribute of a signature class as an output."""
     return Declared("output", desc)
 
@@ -170,7 +170,9 @@ def _settle(cls: type[Signature], fields: Sequence[Field], instructions: str | N
     inputs = {field.name: field for field in ordered if field.role == "input"}
     outputs = {field.name: field for field in ordered if field.role == "output"}
     if not outputs:
-        raise SignatureError(f"The signature with the inputs {', '.join(inputs) or '(none)'} has no output. Add one, as in `question -> answer`.")
+        raise SignatureError(
+            f"The signature with the inputs {', '.join(inputs) or '(none)'} has no output. Add one, as in `question -> answer`."
+        )
     for field in outputs.values():
         _check_type(field)
     cls.fields = MappingProxyType({**inputs, **outputs})
@@ -184,7 +186,9 @@ def _check_type(field: Field) -> None:
     try:
         TypeGrammar(tight=True).longest(field.type, where)
     except RecursionError:
-        raise SignatureError(f"{where} has a type that contains itself without end, so it has no value. Make the inner field Optional.") from None
+        raise SignatureError(
+            f"{where} has a type that contains itself without end, so it has no value. Make the inner field Optional."
+        ) from None
 
 
 def _default_instructions(inputs: Mapping[str, Field], outputs: Mapping[str, Field]) -> str:

@@ -10,6 +10,7 @@ import builtins
 import datetime
 import decimal
 import enum
+import inspect
 import sys
 import typing
 import uuid
@@ -25,6 +26,7 @@ def parse_signature(text: str, scope: Mapping[str, Any]) -> list[tuple[str, Any,
     """Name, type and role of every field of a signature string; a field without a type is a `str`.
 
     Args:
+        text: `inputs -> outputs`.
         scope: What names in annotations mean, beside builtins and `typing`.
 
     Raises:
@@ -32,15 +34,19 @@ def parse_signature(text: str, scope: Mapping[str, Any]) -> list[tuple[str, Any,
     """
     halves = _split_arrow(text)
     if len(halves) != 2:
-        raise SignatureError(f"{text!r} is not a signature. Write inputs, an arrow and outputs, as in `question, context: list[str] -> answer: float`.")
+        raise SignatureError(
+            f"{text!r} is not a signature. Write inputs, an arrow and outputs, as in `question, context: list[str] -> answer: float`."
+        )
     roles: tuple[Role, Role] = ("input", "output")
-    return [(name, annotation, role) for role, half in zip(roles, halves, strict=True) for name, annotation in _parse_half(half, text, scope)]
+    return [
+        (name, annotation, role) for role, half in zip(roles, halves, strict=True) for name, annotation in _parse_half(half, text, scope)
+    ]
 
 
 def resolve_annotations(cls: type) -> dict[str, Any]:
     """The annotations of a class body as types, also where they are strings that name what is local to the caller."""
     scope = {**caller_scope(), **vars(sys.modules[cls.__module__])} if cls.__module__ in sys.modules else caller_scope()
-    own: dict[str, Any] = cls.__dict__.get("__annotations__", {})
+    own = inspect.get_annotations(cls)
     return {name: _evaluate(value, scope, f"{cls.__name__}.{name}") if isinstance(value, str) else value for name, value in own.items()}
 
 
@@ -84,9 +90,14 @@ def _parse_half(half: str, whole: str, scope: Mapping[str, Any]) -> list[tuple[s
     try:
         arguments = ast.parse(f"def _({half.strip()}): pass").body[0].args.args  # type: ignore[attr-defined]
     except SyntaxError:
-        raise SignatureError(f"{half.strip()!r} in the signature {whole!r} cannot be read. Write names with types, as in `text, tags: list[str]`.") from None
+        raise SignatureError(
+            f"{half.strip()!r} in the signature {whole!r} cannot be read. Write names with types, as in `text, tags: list[str]`."
+        ) from None
     return [
-        (argument.arg, str if argument.annotation is None else _evaluate(ast.unparse(argument.annotation), scope, f"The field {argument.arg!r}"))
+        (
+            argument.arg,
+            str if argument.annotation is None else _evaluate(ast.unparse(argument.annotation), scope, f"The field {argument.arg!r}"),
+        )
         for argument in arguments
     ]
 
@@ -98,9 +109,8 @@ def _evaluate(annotation: str, scope: Mapping[str, Any], where: str) -> Any:
         _refuse_calls(tree, annotation, where)
         return eval(compile(tree, "<annotation>", "eval"), {"__builtins__": {}}, known)
     except NameError as error:
-        raise SignatureError(
-            f"{where} has the type {annotation!r}, and {error.name!r} means nothing here. Import it, or pass custom_types={{{error.name!r}: ...}}."
-        ) from None
+        unknown = f"{error.name!r} means nothing here. Import it, or pass custom_types={{{error.name!r}: ...}}."
+        raise SignatureError(f"{where} has the type {annotation!r}, and {unknown}") from None
     except (SyntaxError, TypeError, AttributeError) as error:
         raise SignatureError(f"{where} has the type {annotation!r}, which cannot be read: {error}.") from None
 

@@ -45,6 +45,7 @@ _labels: ContextVar[Mapping[str, Any] | None] = ContextVar("homefire_labels", de
 
 
 def current_trace() -> Trace | None:
+    """The trace that is being recorded, inside `record`."""
     return _trace.get()
 
 

@@ -5,10 +5,11 @@ Knows no training; few-shot optimizers make demos of these traces, finetuning ma
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import nullcontext
 from contextvars import copy_context
 from dataclasses import dataclass
+from functools import partial
 
 from homefire.configs.console import progress
 from homefire.modules.example import Example
@@ -31,7 +32,13 @@ class Run:
 
 
 def bootstrap(
-    program: Module, trainset: Sequence[Example], metric: Metric | None, *, labels: bool = True, threshold: float | None = None, threads: int | None = None
+    program: Module,
+    trainset: Sequence[Example],
+    metric: Metric | None,
+    *,
+    labels: bool = True,
+    threshold: float | None = None,
+    threads: int | None = None,
 ) -> list[Run]:
     """Runs a program over examples and marks the runs that pass the metric, in the order of the examples.
 
@@ -48,10 +55,7 @@ def bootstrap(
         EngineError: and every other failure of the system rather than of an example.
     """
     context = copy_context()
-    calls: list[Callable[[], Run]] = [
-        lambda one=example: context.copy().run(_run, program, one, metric, labels, threshold)  # type: ignore[misc]
-        for example in trainset
-    ]
+    calls = [partial(context.copy().run, _run, program, example, metric, labels, threshold) for example in trainset]
     workers = threads or (8 if labels and _all_supplied(program, trainset) else program.useful_threads())
     with progress("Collecting traces", total=len(calls)) as task:
         return run_in_threads(calls, workers, lambda ended: task.update(completed=ended))

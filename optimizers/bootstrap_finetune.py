@@ -1,7 +1,7 @@
 """BootstrapFinetune: a program's own traces become a LoRA adapter, which is served only if it is better.
 
-Knows no trainer's insides. The way: traces, rows, training while the engine sleeps, a new version in the store, evaluation against what is in
-service on the same held-out examples, the gate. The method is of DSPy (arXiv 2310.03714, section 4).
+Knows no trainer's insides. The way: traces, rows, training while the engine sleeps, a new version in the store, evaluation against what is
+in service on the same held-out examples, the gate. The method is of DSPy (arXiv 2310.03714, section 4).
 """
 
 from __future__ import annotations
@@ -116,8 +116,8 @@ class BootstrapFinetune:
             student: The program; all its predictors use one local model.
             trainset: Examples that know their inputs.
             valset: Held-out examples for the gate; None holds out a part of the trainset.
-            teacher: A program of the same shape whose runs are learnt from. None: labels supply the outputs that they cover, and the student
-                itself gives the others.
+            teacher: A program of the same shape whose runs are learnt from. None: labels supply the outputs that they cover, and the
+                student itself gives the others.
 
         Raises:
             InputError: nothing to train on, labels that do not fit, or a program that cannot be finetuned.

@@ -8,7 +8,6 @@ from __future__ import annotations
 import hashlib
 import random
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 from homefire.errors import InputError
 from homefire.modules.example import Example
@@ -37,7 +36,9 @@ def check_labels(program: Module, examples: Sequence[Example], format: Format) -
                 wrong.append(f"example {index}: {error}")
     if wrong:
         more = f" (and {len(wrong) - 5} more)" if len(wrong) > 5 else ""
-        raise InputError(f"{len(wrong)} labels do not fit the program's outputs{more}. Correct the data or the signature. " + " ".join(wrong[:5]))
+        raise InputError(
+            f"{len(wrong)} labels do not fit the program's outputs{more}. Correct the data or the signature. " + " ".join(wrong[:5])
+        )
 
 
 def rows_of(runs: Sequence[Run], program: Module, format: Format, *, with_demos: bool, seed: int) -> list[TrainRow]:
@@ -46,7 +47,9 @@ def rows_of(runs: Sequence[Run], program: Module, format: Format, *, with_demos:
     Args:
         runs: What a teacher did; its predictors have the same paths as those of `program`.
         program: The program that will be served with the adapter: its instructions and demos are in the rows.
+        format: The format that will serve.
         with_demos: Whether the rows have the program's demos in front, as the prompts will.
+        seed: Decides the order.
 
     Raises:
         InputError: no run passed, or every row has the same completion, so that there is nothing to learn.
@@ -59,10 +62,15 @@ def rows_of(runs: Sequence[Run], program: Module, format: Format, *, with_demos:
                 rows[_row(predictors[_path(step.path, predictors)], step.inputs, step.prediction.toDict(), format, with_demos)] = None
     if not rows:
         failures = [run.error for run in runs if run.error]
-        hint = f" {len(failures)} runs failed, the first with: {failures[0]}" if failures else " Give labels, a better teacher, or a more lenient metric."
+        hint = (
+            f" {len(failures)} runs failed, the first with: {failures[0]}"
+            if failures
+            else " Give labels, a better teacher, or a more lenient metric."
+        )
         raise InputError(f"There is nothing to train on: none of {len(runs)} runs passed the metric.{hint}")
     if len({row.completion for row in rows}) == 1:
-        raise InputError(f"All {len(rows)} training rows have the same answer, {next(iter(rows)).completion!r}, so there is nothing to learn. Give examples of other answers.")
+        only = next(iter(rows)).completion
+        raise InputError(f"All {len(rows)} training rows have the same answer, {only!r}: nothing to learn. Give examples of other answers.")
     shuffled = list(rows)
     random.Random(seed).shuffle(shuffled)
     return shuffled
@@ -96,4 +104,6 @@ def _path(path: str, predictors: Mapping[str, Predictor]) -> str:
         return path
     if path == "self" and len(predictors) == 1:
         return next(iter(predictors))
-    raise InputError(f"The teacher has the predictor {path!r}, but the program has {', '.join(predictors) or 'none'}. They need the same shape.")
+    raise InputError(
+        f"The teacher has the predictor {path!r}, but the program has {', '.join(predictors) or 'none'}. They need the same shape."
+    )

@@ -6,13 +6,24 @@ Knows no optimizer. A failing example is a row with its error; a failing system 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextvars import copy_context
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from homefire.configs.console import Task, progress
-from homefire.errors import AdapterError, ConfigError, DiskError, EngineError, EvaluationError, InputError, MissingExtra, ParseError, UnknownModel
+from homefire.errors import (
+    AdapterError,
+    ConfigError,
+    DiskError,
+    EngineError,
+    EvaluationError,
+    InputError,
+    MissingExtra,
+    ParseError,
+    UnknownModel,
+)
 from homefire.modules.example import Example, Prediction
 from homefire.modules.module import Module
 from homefire.modules.parallel import run_in_threads
@@ -150,7 +161,7 @@ class _Run:
     def over(self, examples: Sequence[Example], threads: int | None, show: bool) -> EvaluationResult:
         workers = threads or self._program.useful_threads()
         context = copy_context()
-        calls: list[Callable[[], Row]] = [lambda one=example: context.copy().run(self._row, one) for example in examples]  # type: ignore[misc]
+        calls = [partial(context.copy().run, self._row, example) for example in examples]
         started = time.perf_counter()
         if not show:
             rows = run_in_threads(calls, workers)
@@ -201,7 +212,9 @@ class _Run:
         if self._max_errors is not None and self._failed >= self._max_errors:
             raise EvaluationError(f"{self._failed} examples failed, the most that max_errors allows. The last one: {row.error}")
         if self._failed == self._ended >= _HOPELESS:
-            raise EvaluationError(f"All of the first {self._ended} examples failed, so the program itself is broken. The last one: {row.error}")
+            raise EvaluationError(
+                f"All of the first {self._ended} examples failed, so the program itself is broken. The last one: {row.error}"
+            )
 
 
 def _check_inputs(examples: Sequence[Any]) -> None:

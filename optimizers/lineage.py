@@ -19,7 +19,9 @@ from homefire.optimizers.train_spec import TrainResult, TrainRow, TrainSettings,
 _PACKAGES = ("homefire", "torch", "transformers", "trl", "peft")
 
 
-def lineage_of(training: TrainResult, base: str, base_path: Path, program: Module, settings: TrainSettings, rows: Sequence[TrainRow]) -> Lineage:
+def lineage_of(
+    training: TrainResult, base: str, base_path: Path, program: Module, settings: TrainSettings, rows: Sequence[TrainRow]
+) -> Lineage:
     """The lineage of a run's adapter, without scores yet."""
     losses = {"validation_loss": training.validation_loss_after} if training.validation_loss_after is not None else {}
     return Lineage(

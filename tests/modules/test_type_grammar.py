@@ -49,7 +49,7 @@ STRATEGIES: list[tuple[Any, st.SearchStrategy[Any]]] = [
     (Literal["a b", 'say "hi"', "é", 3], st.sampled_from(["a b", 'say "hi"', "é", 3])),
     (Colour, st.sampled_from(["red", "blue"])),
     (int | None, st.none() | st.integers(-99, 99)),
-    (list[str], st.lists(st.text(alphabet="abc \"\\\n\t"), max_size=4)),
+    (list[str], st.lists(st.text(alphabet='abc "\\\n\t'), max_size=4)),
     (dict[str, int], st.dictionaries(st.text(alphabet="abc"), st.integers(0, 9), max_size=3)),
     (Point, st.fixed_dictionaries({"x": st.integers(-9, 9), "y": st.just(1.5), "label": st.none() | st.just("p")})),
 ]

@@ -1,0 +1,112 @@
+"""Local-first language-model programs: the public names, each loaded when it is first used.
+
+Imports nothing by itself, so that `import homefire` is quick and works with none of the heavy libraries installed. A new public name is
+one line in `_DEFINED_IN` and one among the imports below it, which only type checkers and editors read.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+__version__ = "0.1.0"
+
+_DEFINED_IN = {
+    "AdapterError": "homefire.errors",
+    "AdapterStore": "homefire.engine.adapters",
+    "BootstrapFewShot": "homefire.optimizers.few_shot",
+    "BootstrapFinetune": "homefire.optimizers.bootstrap_finetune",
+    "ChainOfThought": "homefire.modules.chain_of_thought",
+    "Completion": "homefire.engine.request",
+    "ConfigError": "homefire.errors",
+    "ContextTooLong": "homefire.errors",
+    "DiskError": "homefire.errors",
+    "EngineError": "homefire.errors",
+    "Evaluate": "homefire.optimizers.evaluate",
+    "EvaluationError": "homefire.errors",
+    "EvaluationResult": "homefire.optimizers.evaluate",
+    "Example": "homefire.modules.example",
+    "HomefireError": "homefire.errors",
+    "Index": "homefire.retrieval.index",
+    "InputError": "homefire.errors",
+    "InputField": "homefire.modules.signature",
+    "JSONAdapter": "homefire.modules.json_format",
+    "JsonFormat": "homefire.modules.json_format",
+    "LM": "homefire.engine.lm",
+    "LabeledFewShot": "homefire.optimizers.few_shot",
+    "Message": "homefire.engine.request",
+    "MissingExtra": "homefire.errors",
+    "Module": "homefire.modules.module",
+    "OutputField": "homefire.modules.signature",
+    "ParseError": "homefire.errors",
+    "Predict": "homefire.modules.predict",
+    "Prediction": "homefire.modules.example",
+    "RAG": "homefire.modules.rag",
+    "Request": "homefire.engine.request",
+    "Sampling": "homefire.engine.request",
+    "ScriptedLM": "homefire.engine.scripted_engine",
+    "Signature": "homefire.modules.signature",
+    "SignatureError": "homefire.errors",
+    "TrainingError": "homefire.errors",
+    "UnknownModel": "homefire.errors",
+    "configure": "homefire.modules.settings",
+    "context": "homefire.modules.settings",
+    "settings": "homefire.modules.settings",
+}
+
+if TYPE_CHECKING:
+    from homefire.engine.adapters import AdapterStore as AdapterStore
+    from homefire.engine.lm import LM as LM
+    from homefire.engine.request import Completion as Completion
+    from homefire.engine.request import Message as Message
+    from homefire.engine.request import Request as Request
+    from homefire.engine.request import Sampling as Sampling
+    from homefire.engine.scripted_engine import ScriptedLM as ScriptedLM
+    from homefire.errors import AdapterError as AdapterError
+    from homefire.errors import ConfigError as ConfigError
+    from homefire.errors import ContextTooLong as ContextTooLong
+    from homefire.errors import DiskError as DiskError
+    from homefire.errors import EngineError as EngineError
+    from homefire.errors import EvaluationError as EvaluationError
+    from homefire.errors import HomefireError as HomefireError
+    from homefire.errors import InputError as InputError
+    from homefire.errors import MissingExtra as MissingExtra
+    from homefire.errors import ParseError as ParseError
+    from homefire.errors import SignatureError as SignatureError
+    from homefire.errors import TrainingError as TrainingError
+    from homefire.errors import UnknownModel as UnknownModel
+    from homefire.modules.chain_of_thought import ChainOfThought as ChainOfThought
+    from homefire.modules.example import Example as Example
+    from homefire.modules.example import Prediction as Prediction
+    from homefire.modules.json_format import JSONAdapter as JSONAdapter
+    from homefire.modules.json_format import JsonFormat as JsonFormat
+    from homefire.modules.module import Module as Module
+    from homefire.modules.predict import Predict as Predict
+    from homefire.modules.rag import RAG as RAG
+    from homefire.modules.settings import configure as configure
+    from homefire.modules.settings import context as context
+    from homefire.modules.settings import settings as settings
+    from homefire.modules.signature import InputField as InputField
+    from homefire.modules.signature import OutputField as OutputField
+    from homefire.modules.signature import Signature as Signature
+    from homefire.optimizers.bootstrap_finetune import BootstrapFinetune as BootstrapFinetune
+    from homefire.optimizers.evaluate import Evaluate as Evaluate
+    from homefire.optimizers.evaluate import EvaluationResult as EvaluationResult
+    from homefire.optimizers.few_shot import BootstrapFewShot as BootstrapFewShot
+    from homefire.optimizers.few_shot import LabeledFewShot as LabeledFewShot
+    from homefire.retrieval.index import Index as Index
+
+__all__ = ["__version__", *_DEFINED_IN]  # noqa: PLE0604
+
+if not TYPE_CHECKING:  # type checkers must go by the imports above, or a misspelt name would pass
+
+    def __getattr__(name: str) -> object:
+        if name not in _DEFINED_IN:
+            raise AttributeError(f"module 'homefire' has no attribute {name!r}")
+        value = getattr(import_module(_DEFINED_IN[name]), name)
+        globals()[name] = value
+        return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

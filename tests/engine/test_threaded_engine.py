@@ -1,0 +1,197 @@
+"""The engine's thread over a backend whose steps the test holds in its hand: order, cancelling, swapping weights, failing, closing."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from concurrent.futures import CancelledError
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import homefire.engine.threaded_engine as threaded
+from homefire.engine.request import AdapterRef, Completion, Message, Request, Sampling
+from homefire.engine.settings import ChosenSettings
+from homefire.engine.threaded_engine import ThreadedEngine
+from homefire.errors import ContextTooLong, EngineError
+
+OLD = AdapterRef("old", 1, Path("old"))
+
+
+def settings(mode: Any = "merged", context: int = 64) -> ChosenSettings:
+    return ChosenSettings(
+        backend="vllm", device="cpu", dtype="bfloat16", context=context, max_batch=4, kv_cache_gib=1.0, cores="0", eager=True,
+        prefix_caching=True, gpu_memory_fraction=None, tensor_parallel=1, adapter_mode=mode, seed=0,
+    )  # fmt: skip
+
+
+class HeldBackend:
+    """Answers a request with its weights and its last message, once the test lets it step."""
+
+    def __init__(self, path: Path, chosen: ChosenSettings) -> None:
+        if path == Path("unloadable"):
+            raise EngineError("cannot load")
+        self.go = threading.Event()
+        self.batch: dict[str, Request] = {}
+        self.weights = "base"
+        self.log: list[str] = []
+        self.batches: list[int] = []
+
+    def add(self, request_id: str, prompt_ids: list[int], sampling: Sampling, request: Request) -> None:
+        if request.messages[-1].content == "refuse":
+            raise ValueError("no such thing")
+        self.batch[request_id] = request
+
+    def step(self) -> list[tuple[str, list[Completion]]]:
+        if not self.go.wait(0.02):
+            return []
+        if any(request.messages[-1].content == "break" for request in self.batch.values()):
+            raise RuntimeError("out of memory")
+        self.batches.append(len(self.batch))
+        ended = []
+        for request_id, request in self.batch.items():
+            text = f"{self.weights}: {request.messages[-1].content}"
+            ended.append((request_id, [Completion(text=text, token_ids=(1,), finish_reason="stop", prompt_tokens=1)]))
+        self.batch.clear()
+        return ended
+
+    def abort(self, request_id: str) -> None:
+        self.log.append("abort")
+        del self.batch[request_id]
+
+    def load_weights(self, path: Path) -> None:
+        assert not self.batch
+        self.weights = path.name
+        self.log.append(f"load {path.name}")
+
+    def sleep(self) -> None:
+        self.log.append("sleep")
+
+    def wake(self) -> None:
+        self.log.append("wake")
+
+    def close(self) -> None:
+        self.log.append("close")
+
+
+class CharacterEncoder:
+    """A token is a character."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def encode(self, messages: tuple[Message, ...], prefill: str = "") -> list[int]:
+        return [ord(char) for char in messages[-1].content + prefill]
+
+    def decode(self, token_ids: tuple[int, ...]) -> str:
+        return "".join(map(chr, token_ids))
+
+    def room(self, request: Request, prompt_tokens: int, context: int, model: str) -> int:
+        from homefire.engine.prompt import PromptEncoder
+
+        return PromptEncoder.room(self, request, prompt_tokens, context, model)  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def engine(monkeypatch: pytest.MonkeyPatch) -> Iterator[ThreadedEngine]:
+    monkeypatch.setattr(threaded, "PromptEncoder", CharacterEncoder)
+    monkeypatch.setattr(threaded, "merged_checkpoint", lambda base, adapter: Path(str(adapter)))
+    made = ThreadedEngine("model", Path("base"), settings(), HeldBackend)
+    yield made
+    made._backend.go.set()  # type: ignore[attr-defined]
+    made.close()
+
+
+def held(engine: ThreadedEngine) -> HeldBackend:
+    backend = engine._backend
+    assert isinstance(backend, HeldBackend)
+    return backend
+
+
+def ask(text: str, adapter: AdapterRef | None = None) -> Request:
+    return Request(messages=(Message("user", text),), adapter=adapter)
+
+
+def test_requests_of_many_threads_share_a_batch(engine: ThreadedEngine) -> None:
+    futures = [engine.submit(ask(f"q{i}")) for i in range(4)]
+    held(engine).go.set()
+    assert [future.result(5)[0].text for future in futures] == [f"base: q{i}" for i in range(4)]
+    assert max(held(engine).batches) > 1
+
+
+def test_other_weights_wait_until_the_batch_has_drained(engine: ThreadedEngine) -> None:
+    futures = [engine.submit(ask("a")), engine.submit(ask("b", OLD)), engine.submit(ask("c"))]
+    held(engine).go.set()
+    assert [future.result(5)[0].text for future in futures] == ["base: a", "old@1: b", "base: c"]
+    assert held(engine).log == ["load old@1", "load base"]
+
+
+def test_a_cancelled_request_is_aborted(engine: ThreadedEngine) -> None:
+    future = engine.submit(ask("a"))
+    while not held(engine).batch:
+        pass
+    assert future.cancel()
+    while held(engine).batch:
+        pass
+    assert held(engine).log == ["abort"]
+
+
+def test_a_refused_request_fails_alone(engine: ThreadedEngine) -> None:
+    bad, good = engine.submit(ask("refuse")), engine.submit(ask("a"))
+    held(engine).go.set()
+    with pytest.raises(EngineError, match="ValueError: no such thing"):
+        bad.result(5)
+    assert good.result(5)[0].text == "base: a"
+
+
+def test_a_broken_engine_fails_everything_and_says_why(engine: ThreadedEngine) -> None:
+    future = engine.submit(ask("break"))
+    held(engine).go.set()
+    with pytest.raises(EngineError, match="RuntimeError: out of memory"):
+        future.result(5)
+    engine._thread.join(5)
+    with pytest.raises(EngineError, match="broke"):
+        engine.submit(ask("a"))
+
+
+def test_a_prompt_that_does_not_fit_is_refused_at_once(engine: ThreadedEngine) -> None:
+    with pytest.raises(ContextTooLong, match="70 tokens"):
+        engine.submit(ask("x" * 70))
+
+
+def test_asleep_it_waits_and_awake_it_goes_on(engine: ThreadedEngine) -> None:
+    engine.sleep()
+    held(engine).go.set()
+    future = engine.submit(ask("a"))
+    assert not future.done()
+    engine.wake()
+    assert future.result(5)[0].text == "base: a"
+    assert held(engine).log == ["sleep", "wake"]
+
+
+def test_closing_cancels_what_waits_and_may_be_done_twice(engine: ThreadedEngine) -> None:
+    future = engine.submit(ask("a"))
+    engine.close()
+    engine.close()
+    with pytest.raises(CancelledError):
+        future.result(5)
+    with pytest.raises(EngineError, match="is closed"):
+        engine.submit(ask("a"))
+    assert held(engine).log[-1] == "close"
+
+
+def test_what_cannot_be_loaded_raises_where_it_was_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(threaded, "PromptEncoder", CharacterEncoder)
+    with pytest.raises(EngineError, match="cannot load"):
+        ThreadedEngine("model", Path("unloadable"), settings(), HeldBackend)
+
+
+def test_hot_adapters_share_the_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(threaded, "PromptEncoder", CharacterEncoder)
+    engine = ThreadedEngine("model", Path("base"), settings("hot"), HeldBackend)
+    futures = [engine.submit(ask("a")), engine.submit(ask("b", OLD))]
+    held(engine).go.set()
+    assert [future.result(5)[0].text for future in futures] == ["base: a", "base: b"]
+    assert held(engine).log == []
+    engine.close()
