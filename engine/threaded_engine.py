@@ -223,6 +223,10 @@ class ThreadedEngine:
         job = self._running.pop(request_id, None)
         if job is None:
             return
+        if any(one.finish_reason == "aborted" for one in completions):
+            problem = f"{self._settings.backend} gave a request up without an answer. HOMEFIRE_VERBOSE=1 shows its own log."
+            _settle(job.future, error=EngineError(problem))
+            return
         seconds = time.perf_counter() - job.submitted
         texts = [replace(one, text=one.text or self._encoder.decode(one.token_ids), seconds=seconds) for one in completions]
         _settle(job.future, result=texts)

@@ -1,21 +1,18 @@
 """The user's own labelled texts, from CSV, TSV or JSON Lines.
 
-Knows no model and no program: every mistake that such a file can have becomes an error that says what to do.
+Knows no model and no program: it sees to it that the rows can be learnt from; `rows_file` reads the file.
 """
 
 from __future__ import annotations
 
-import csv
-import difflib
-import io
-import json
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from homefire.errors import InputError
 from homefire.labelled_text import LabelledText, distinct, normalised
+from homefire.rows_file import in_lines, read_table
 
 _FEWEST_PER_LABEL = 5
 
@@ -42,20 +39,20 @@ def read_labelled(
     path = Path(path)
     if text_column == label_column:
         raise InputError(f"Text and label were both to be read from the column {text_column!r}; name two different columns.")
-    content = _decoded(path)
-    if path.suffix.lower() in {".jsonl", ".ndjson"}:
-        records = _json_records(path, content, (text_column, label_column))
-    else:
-        records = _csv_records(path, content, (text_column, label_column))
+    table = read_table(path, (text_column, label_column))
+    if table.columns:
+        for column in (text_column, label_column):
+            table.column(column, "Choose with --text and --label.")
     rows: list[LabelledText] = []
     empty: list[int] = []
-    for line, text, label in records:
+    for line, row in table.rows:
+        text, label = ("" if value is None else str(value) for value in map(row.get, (text_column, label_column)))
         if text.strip() and label.strip():
             rows.append(LabelledText(text.strip(), label.strip(), normalised(text)))
         else:
             empty.append(line)
     if empty:
-        notice(f"{path}: {len(empty)} rows have no text or no label and were left out: {_lines(empty)}.")
+        notice(f"{path}: {len(empty)} rows have no text or no label and were left out: {in_lines(empty)}.")
     kept = distinct(rows)
     if len(kept) < len(rows):
         notice(f"{path}: {len(rows) - len(kept)} rows repeat a text or give it a second label and were left out.")
@@ -80,92 +77,3 @@ def _check_usable(path: Path, rows: Sequence[LabelledText], label_column: str, e
             f"{path} has {len(labels)} different labels in {len(rows)} rows; at least {_FEWEST_PER_LABEL} rows per label are expected. "
             f"Is {label_column!r} the column of the classes? Name the right one with --label COLUMN, merge rare labels, or add rows."
         )
-
-
-def _decoded(path: Path) -> str:
-    try:
-        raw = path.read_bytes()
-    except FileNotFoundError:
-        raise InputError(f"There is no file {path}. Check the path; a CSV file with a header row is expected.") from None
-    except OSError as error:
-        raise InputError(f"{path} cannot be read: {error.strerror}. A file of rows in CSV, TSV or JSON Lines is expected.") from error
-    try:
-        return raw.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = raw[: error.start].count(b"\n") + 1
-        raise InputError(
-            f"{path} is not UTF-8: byte 0x{raw[error.start]:02x} in line {line}. Save it as UTF-8 "
-            f"(in a spreadsheet: 'CSV UTF-8'), or convert it: iconv -f WINDOWS-1252 -t UTF-8 {path.name} > utf8{path.suffix}"
-        ) from None
-
-
-def _csv_records(path: Path, content: str, columns: tuple[str, str]) -> Iterator[tuple[int, str, str]]:
-    first_line = content.split("\n", 1)[0]
-    delimiter = "\t" if path.suffix.lower() in {".tsv", ".tab"} else max(",;\t", key=first_line.count)
-    reader = csv.reader(io.StringIO(content, newline=""), delimiter=delimiter, strict=True)
-    header: list[str] | None = None
-    places: list[int] = []
-    while True:
-        line = reader.line_num + 1
-        try:
-            fields = next(reader)
-        except StopIteration:
-            break
-        except csv.Error as error:
-            raise InputError(
-                f"{path} is broken in the row that begins in line {line}: {error}. A quote that is opened must be closed, and a quote "
-                'inside a quoted text is written twice (""). Correct the row, or save the data as JSON Lines (.jsonl).'
-            ) from None
-        if not any(field.strip() for field in fields):
-            continue
-        if header is None:
-            header = [field.strip() for field in fields]
-            places = [_place(path, header, column) for column in columns]
-            continue
-        if len(fields) != len(header):
-            raise InputError(
-                f"{path} is broken in line {line}: {len(fields)} fields, but the header has {len(header)} ({', '.join(header)}). "
-                f"A text with {delimiter!r} in it must stand in double quotes. Correct the row, or save the data as JSON Lines (.jsonl)."
-            )
-        yield line, fields[places[0]], fields[places[1]]
-    if header is None:
-        raise InputError(f"{path} is empty; a header row with the columns {columns[0]!r} and {columns[1]!r} is expected, then the rows.")
-
-
-def _json_records(path: Path, content: str, columns: tuple[str, str]) -> Iterator[tuple[int, str, str]]:
-    names: list[str] = []
-    for line, raw in enumerate(content.split("\n"), start=1):
-        if not raw.strip():
-            continue
-        try:
-            record = json.loads(raw)
-        except json.JSONDecodeError as error:
-            raise InputError(
-                f"{path} is broken in line {line}: {error.msg} at character {error.pos + 1}. Each line must be one JSON object."
-            ) from None
-        if not isinstance(record, dict):
-            raise InputError(
-                f'{path} is broken in line {line}: a JSON object is expected, such as {{"{columns[0]}": ..., "{columns[1]}": ...}}.'
-            )
-        names = names or [_named(path, list(record), column) for column in columns]
-        text, label = ("" if value is None else str(value) for value in map(record.get, names))
-        yield line, text, label
-
-
-def _place(path: Path, header: Sequence[str], column: str) -> int:
-    return list(header).index(_named(path, header, column))
-
-
-def _named(path: Path, names: Sequence[str], column: str) -> str:
-    if column in names:
-        return column
-    by_case = {name.casefold(): name for name in names}
-    near = difflib.get_close_matches(column.casefold(), list(by_case), n=1, cutoff=0.5)
-    guess = f" Did you mean {by_case[near[0]]!r}?" if near else ""
-    raise InputError(f"{path} has no column {column!r}.{guess} Its columns are: {', '.join(names)}. Choose with --text and --label.")
-
-
-def _lines(numbers: Sequence[int], most: int = 10) -> str:
-    shown = ", ".join(str(number) for number in numbers[:most])
-    more = f" and {len(numbers) - most} more" if len(numbers) > most else ""
-    return f"line{'s' if len(numbers) > 1 else ''} {shown}{more}"

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from homefire.engine.adapters import base_fingerprint, tokenizer_fingerprint
+from homefire.engine.fingerprint import base_fingerprint, tokenizer_fingerprint
 from homefire.engine.request import Message
 from homefire.errors import ConfigError, InputError
 
