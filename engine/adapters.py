@@ -100,7 +100,9 @@ class AdapterStore:
 
     def names(self) -> list[str]:
         """All names, sorted."""
-        return sorted(folder.name for folder in self.root.glob("*") if folder.is_dir() and _NAME.fullmatch(folder.name) and _numbers(folder))
+        return sorted(
+            folder.name for folder in self.root.glob("*") if folder.is_dir() and _NAME.fullmatch(folder.name) and _numbers(folder)
+        )
 
     def versions(self, name: str) -> list[AdapterVersion]:
         """All versions of a name, oldest first.
@@ -166,7 +168,9 @@ class AdapterStore:
             return self._checked(self._ref(name, numbers[-1]))
         if not which.isascii() or not which.isdecimal() or int(which) not in numbers:
             known = ", ".join(map(str, numbers))
-            raise AdapterError(f"The adapter {name!r} has no version {which!r}; it has {known}. Write {name}@{numbers[-1]} or {name}@latest.")
+            raise AdapterError(
+                f"The adapter {name!r} has no version {which!r}; it has {known}. Write {name}@{numbers[-1]} or {name}@latest."
+            )
         return self._checked(self._ref(name, int(which)))
 
     def in_service(self, name: str) -> AdapterRef | None:
@@ -208,7 +212,12 @@ class AdapterStore:
             back = None if history[-1].before is None else history[history[-1].before]
             version = None if back is None else back.version
             ref = None if version is None else self._checked(self._ref(name, version))
-            entry = Promotion(version=version, at=_now(), note=note or f"rolled back from {history[-1].version}", before=None if back is None else back.before)
+            entry = Promotion(
+                version=version,
+                at=_now(),
+                note=note or f"rolled back from {history[-1].version}",
+                before=None if back is None else back.before,
+            )
             self._append(name, history, entry)
         return ref
 
@@ -244,7 +253,7 @@ class AdapterStore:
         lineage = self.lineage(ref)
         if base_fingerprint(base_path) != lineage.base_fingerprint:
             raise AdapterError(
-                f"The adapter {ref} was trained for {lineage.base_model!r}, but the model in {base_path} is another one or another revision. "
+                f"The adapter {ref} was trained for {lineage.base_model!r}, but the model in {base_path} is another one. "
                 f"Use it with {lineage.base_model!r}, or train an adapter for this model."
             )
 
@@ -262,7 +271,9 @@ class AdapterStore:
 
     def _folder(self, name: str) -> Path:
         if not _NAME.fullmatch(name):
-            raise AdapterError(f"{name!r} cannot name an adapter; expected lower-case letters, digits, '.', '_' and '-', such as 'support-triage'.")
+            raise AdapterError(
+                f"{name!r} cannot name an adapter; expected lower-case letters, digits, '.', '_' and '-', such as 'support-triage'."
+            )
         return self.root / name
 
     def _existing(self, name: str) -> list[int]:

@@ -31,7 +31,9 @@ def base_fingerprint(path: Path) -> str:
     """
     config_path = path / "config.json"
     if not config_path.is_file():
-        raise InputError(f"The folder {path} holds no model: config.json is missing. Expected a checkpoint folder, as `homefire models where` shows.")
+        raise InputError(
+            f"The folder {path} holds no model: config.json is missing. Expected a checkpoint folder, as `homefire models where` shows."
+        )
     config = {key: value for key, value in json.loads(config_path.read_text(encoding="utf-8")).items() if key not in _CHANGING}
     digest = hashlib.sha256(json.dumps(config, sort_keys=True).encode())
     for file in _weight_files(path):
@@ -70,7 +72,9 @@ def file_hash(path: Path) -> str:
 def _weight_files(path: Path) -> list[Path]:
     files = sorted(path.glob("*.safetensors")) or sorted(path.glob("*.bin"))
     if not files:
-        raise InputError(f"The folder {path} holds no model: there are no *.safetensors files. Pull the model again, or name another folder.")
+        raise InputError(
+            f"The folder {path} holds no model: there are no *.safetensors files. Pull the model again, or name another folder."
+        )
     return files
 
 

@@ -1,7 +1,7 @@
 """A base model and a LoRA adapter made into one checkpoint, for engines that serve LoRA slowly.
 
-Knows no engine. The sum is computed in float32, tensor by tensor, W + (alpha / r) B A (arXiv 2106.09685, section 4.1), so that a merge needs
-the memory of one weight file; names, shapes, number format and shared embeddings stay those of the base.
+Knows no engine. The sum W + (alpha / r) B A (arXiv 2106.09685, section 4.1) is computed in float32, one matrix at a time, so that a merge
+needs the memory of one weight file; names, shapes, number format and shared embeddings stay those of the base.
 """
 
 from __future__ import annotations
@@ -55,7 +55,9 @@ def merged_checkpoint(base: Path, adapter: AdapterRef, *, root: Path | None = No
         DiskError: no space for the copy.
     """
     if not (adapter.path / WEIGHTS).is_file():
-        raise AdapterError(f"The adapter {adapter} is damaged: {adapter.path / WEIGHTS} is missing. Train it again or restore it from a copy.")
+        raise AdapterError(
+            f"The adapter {adapter} is damaged: {adapter.path / WEIGHTS} is missing. Train it again or restore it from a copy."
+        )
     if (adapter.path / "version.json").is_file():
         AdapterStore(adapter.path.parents[1]).check_base(adapter, base)
     folder = root or home() / "merged"
@@ -129,10 +131,14 @@ def _updates(adapter: AdapterRef) -> dict[str, _Update]:
         tensors = load_file(adapter.path / WEIGHTS)
         rank, alpha = int(config["r"]), float(config["lora_alpha"])
     except Exception as error:
-        raise AdapterError(f"The adapter {adapter} in {adapter.path} cannot be read: {error}. Train it again or restore it from a copy.") from error
+        raise AdapterError(
+            f"The adapter {adapter} in {adapter.path} cannot be read: {error}. Train it again or restore it from a copy."
+        ) from error
     for key, plain in _PLAIN.items():
         if config.get(key, plain[0]) not in plain:
-            raise AdapterError(f"The adapter {adapter} cannot be merged: its {key} is {config[key]!r}, expected {plain[0]!r}, as in plain LoRA.")
+            raise AdapterError(
+                f"The adapter {adapter} cannot be merged: its {key} is {config[key]!r}, expected {plain[0]!r}, as in plain LoRA."
+            )
     scale = alpha / math.sqrt(rank) if config.get("use_rslora") else alpha / rank
     updates = {}
     for key, down in tensors.items():
@@ -146,4 +152,6 @@ def _updates(adapter: AdapterRef) -> dict[str, _Update]:
 
 
 def _other_base(adapter: AdapterRef, base: Path, what: str) -> AdapterError:
-    return AdapterError(f"The adapter {adapter} does not fit the model in {base}: {what}. It was trained for another base model; use it with that one.")
+    return AdapterError(
+        f"The adapter {adapter} does not fit the model in {base}: {what}. It was trained for another base model; use it with that one."
+    )

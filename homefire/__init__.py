@@ -22,10 +22,13 @@ _DEFINED_IN = {
     "ContextTooLong": "homefire.errors",
     "DiskError": "homefire.errors",
     "EngineError": "homefire.errors",
+    "EngineSettings": "homefire.engine.settings",
     "Evaluate": "homefire.optimizers.evaluate",
     "EvaluationError": "homefire.errors",
     "EvaluationResult": "homefire.optimizers.evaluate",
     "Example": "homefire.modules.example",
+    "Gate": "homefire.optimizers.gate",
+    "HashEncoder": "homefire.retrieval.encoder",
     "HomefireError": "homefire.errors",
     "Index": "homefire.retrieval.index",
     "InputError": "homefire.errors",
@@ -39,18 +42,23 @@ _DEFINED_IN = {
     "Module": "homefire.modules.module",
     "OutputField": "homefire.modules.signature",
     "ParseError": "homefire.errors",
+    "Passage": "homefire.retrieval.passage",
     "Predict": "homefire.modules.predict",
     "Prediction": "homefire.modules.example",
     "RAG": "homefire.modules.rag",
     "Request": "homefire.engine.request",
     "Sampling": "homefire.engine.request",
     "ScriptedLM": "homefire.engine.scripted_engine",
+    "SentenceEncoder": "homefire.retrieval.encoder",
     "Signature": "homefire.modules.signature",
     "SignatureError": "homefire.errors",
     "TrainingError": "homefire.errors",
     "UnknownModel": "homefire.errors",
     "configure": "homefire.modules.settings",
     "context": "homefire.modules.settings",
+    "field_match": "homefire.optimizers.metrics",
+    "read_folder": "homefire.retrieval.passage",
+    "record": "homefire.modules.trace",
     "settings": "homefire.modules.settings",
 }
 
@@ -62,6 +70,7 @@ if TYPE_CHECKING:
     from homefire.engine.request import Request as Request
     from homefire.engine.request import Sampling as Sampling
     from homefire.engine.scripted_engine import ScriptedLM as ScriptedLM
+    from homefire.engine.settings import EngineSettings as EngineSettings
     from homefire.errors import AdapterError as AdapterError
     from homefire.errors import ConfigError as ConfigError
     from homefire.errors import ContextTooLong as ContextTooLong
@@ -89,12 +98,19 @@ if TYPE_CHECKING:
     from homefire.modules.signature import InputField as InputField
     from homefire.modules.signature import OutputField as OutputField
     from homefire.modules.signature import Signature as Signature
+    from homefire.modules.trace import record as record
     from homefire.optimizers.bootstrap_finetune import BootstrapFinetune as BootstrapFinetune
     from homefire.optimizers.evaluate import Evaluate as Evaluate
     from homefire.optimizers.evaluate import EvaluationResult as EvaluationResult
     from homefire.optimizers.few_shot import BootstrapFewShot as BootstrapFewShot
     from homefire.optimizers.few_shot import LabeledFewShot as LabeledFewShot
+    from homefire.optimizers.gate import Gate as Gate
+    from homefire.optimizers.metrics import field_match as field_match
+    from homefire.retrieval.encoder import HashEncoder as HashEncoder
+    from homefire.retrieval.encoder import SentenceEncoder as SentenceEncoder
     from homefire.retrieval.index import Index as Index
+    from homefire.retrieval.passage import Passage as Passage
+    from homefire.retrieval.passage import read_folder as read_folder
 
 __all__ = ["__version__", *_DEFINED_IN]  # noqa: PLE0604
 

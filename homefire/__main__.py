@@ -13,8 +13,11 @@ import typer
 from rich.text import Text
 
 import homefire
+from homefire.cli_adapters import app as adapters
+from homefire.cli_demo import demo
 from homefire.cli_doctor import doctor
 from homefire.cli_models import app as models
+from homefire.cli_run import evaluate_command, finetune
 from homefire.configs.console import console
 from homefire.errors import HomefireError
 
@@ -30,6 +33,10 @@ app = typer.Typer(
 )
 app.command("doctor")(doctor)
 app.add_typer(models, name="models")
+app.command("demo")(demo)
+app.command("eval")(evaluate_command)
+app.command("finetune")(finetune)
+app.add_typer(adapters, name="adapters")
 
 
 def _print_version(wanted: bool) -> None:

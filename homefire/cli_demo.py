@@ -6,17 +6,19 @@ Knows no stage of it; `demo` runs them.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from homefire.configs.console import note
-from homefire.demo import Task, print_outcome, run_demo
 from homefire.demo_data import stdlib_docstrings
 from homefire.engine.catalogue import DEFAULT_MODEL
 from homefire.errors import InputError
 from homefire.labelled_file import read_labelled
 from homefire.labelled_text import LabelledText, Splits, split
+
+if TYPE_CHECKING:
+    from homefire.demo import Task
 
 FULL = (600, 100, 300)
 QUICK = (120, 40, 60)
@@ -24,7 +26,9 @@ QUICK = (120, 40, 60)
 
 
 def demo(
-    data: Annotated[Path | None, typer.Option(help="Your own examples: CSV, TSV or JSON Lines. Without it: the docstrings of Python's library.")] = None,
+    data: Annotated[
+        Path | None, typer.Option(help="Your own examples: CSV, TSV or JSON Lines. Without it: the docstrings of Python's library.")
+    ] = None,
     text: Annotated[str | None, typer.Option(help="Column with the text; goes with --data.")] = None,
     label: Annotated[str | None, typer.Option(help="Column with the class; goes with --data.")] = None,
     model: Annotated[str, typer.Option(help="Model to finetune; it is fetched when it is not here.")] = DEFAULT_MODEL,
@@ -36,13 +40,21 @@ def demo(
     seed: Annotated[int, typer.Option(help="Decides the split, the order of the rows and the training.")] = 0,
 ) -> None:
     """Measure a typed program on a local model, finetune it, measure again, and write a report."""
-    task = _own_task(data, text, label, QUICK if quick else FULL, limit, seed) if data else _docstring_task(QUICK if quick else FULL, limit, seed)
+    from homefire.demo import print_outcome, run_demo  # brings pydantic, which `homefire --help` does without
+
+    task = (
+        _own_task(data, text, label, QUICK if quick else FULL, limit, seed)
+        if data
+        else _docstring_task(QUICK if quick else FULL, limit, seed)
+    )
     train_kwargs = {} if epochs is None else {"epochs": epochs}
     outcome = run_demo(task, model=model, name=name or ("demo-quick" if quick else "demo"), out=out, train_kwargs=train_kwargs, seed=seed)
     print_outcome(outcome)
 
 
 def _docstring_task(sizes: tuple[int, int, int], limit: int | None, seed: int) -> Task:
+    from homefire.demo import Task
+
     return Task(
         title="Which area of Python's library does a docstring come from?",
         instructions="Name the area of Python's standard library that this docstring comes from.",
@@ -55,6 +67,8 @@ def _docstring_task(sizes: tuple[int, int, int], limit: int | None, seed: int) -
 def _own_task(data: Path, text: str | None, label: str | None, sizes: tuple[int, int, int], limit: int | None, seed: int) -> Task:
     if text is None or label is None:
         raise InputError("--data needs the names of two columns: --text COLUMN --label COLUMN.")
+    from homefire.demo import Task
+
     rows = read_labelled(data, text, label, notice=note)
     return Task(
         title=f"{label} of {data.name}",

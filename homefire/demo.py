@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from homefire.configs.console import console, note
+from homefire.configs.home import size
 from homefire.engine.adapters import AdapterStore
 from homefire.engine.catalogue import pull
 from homefire.engine.lm import LM
@@ -48,7 +49,9 @@ class Task:
     def program(self) -> Predict:
         """One typed step whose output is one of the labels."""
         choices = Literal[tuple(self.splits.labels)]  # type: ignore[valid-type]
-        return Predict(make_signature([Field(self.text, str, "input"), Field(self.label, choices, "output")], self.instructions), max_tokens=48)
+        return Predict(
+            make_signature([Field(self.text, str, "input"), Field(self.label, choices, "output")], self.instructions), max_tokens=48
+        )
 
     def examples(self, rows: Sequence[LabelledText]) -> list[Example]:
         """Rows as examples of the program."""
@@ -103,7 +106,9 @@ def _start(task: Task, model: str, settings: EngineSettings | None, stages: list
     started = time.perf_counter()
     lm = LM(model, settings=settings)
     info = lm.info
-    stages.append(StageRow(name="Start the engine", seconds=time.perf_counter() - started, detail=f"{info.backend}, {info.settings.get('dtype', '')}"))
+    stages.append(
+        StageRow(name="Start the engine", seconds=time.perf_counter() - started, detail=f"{info.backend}, {info.settings.get('dtype', '')}")
+    )
     program = task.program()
     program.lm = lm
     return lm, program
@@ -139,10 +144,10 @@ def _report(
     training = result.training
     return ReportData(
         title=task.title,
-        subtitle=f"{len(task.splits.train)} examples to train on, {len(task.splits.validation)} for the gate, {len(task.splits.test)} for the test",
+        subtitle=_sizes(task.splits),
         model=lm.model,
         adapter=str(result.adapter),
-        machine=detect().in_words(),
+        machine=_machine_line(),
         created=datetime.now(UTC),
         promoted=result.decision.promoted,
         gate=result.decision.reason,
@@ -155,16 +160,30 @@ def _report(
         confusion_after=_confusion(task, after),
         changed=_changed(task, before, after),
         samples=samples,
-        lineage={"base model": lineage.base_model, "training data": f"{lineage.rows} rows, {lineage.data_hash[:12]}", "created": lineage.created},
+        lineage={
+            "base model": lineage.base_model,
+            "training data": f"{lineage.rows} rows, {lineage.data_hash[:12]}",
+            "created": lineage.created,
+        },
         settings={**{key: str(value) for key, value in lineage.settings.items()}, **lm.info.settings},
-        use_in_python=_use_in_python(result),
+        use_in_python=_use_in_python(lm, result),
         use_in_shell=[f"homefire adapters show {result.adapter}", f"homefire adapters rollback {result.adapter.name}"],
     )
 
 
-def _use_in_python(result: FinetuneResult) -> str:
+def _use_in_python(lm: LM, result: FinetuneResult) -> str:
     adapter = result.adapter.name if result.decision.promoted else str(result.adapter)
-    return f'import homefire\n\nhomefire.configure(lm=homefire.LM("{result.candidate.predictors()[0].language_model().model}", adapter="{adapter}"))'
+    return f'import homefire\n\nhomefire.configure(lm=homefire.LM("{lm.model}", adapter="{adapter}"))'
+
+
+def _sizes(splits: Splits) -> str:
+    return f"{len(splits.train)} examples to train on, {len(splits.validation)} for the gate, {len(splits.test)} for the test"
+
+
+def _machine_line() -> str:
+    machine = detect()
+    gpus = ", ".join(gpu.name for gpu in machine.gpus) or "no GPU"
+    return f"{machine.cpu_name}, {len(machine.cores)} cores, {size(machine.memory_total)}, {gpus}"
 
 
 def _score(name: str, result: EvaluationResult) -> ScoreRow:
@@ -183,5 +202,7 @@ def _confusion(task: Task, result: EvaluationResult) -> dict[tuple[str, str], in
 def _changed(task: Task, before: EvaluationResult, after: EvaluationResult) -> list[ChangedExample]:
     pairs = zip(before.rows, _answers(task, before), _answers(task, after), strict=True)
     return [
-        ChangedExample(text=row.example[task.text], label=str(row.example[task.label]), before=old, after=new) for row, old, new in pairs if old != new
+        ChangedExample(text=row.example[task.text], label=str(row.example[task.label]), before=old, after=new)
+        for row, old, new in pairs
+        if old != new
     ]

@@ -45,7 +45,9 @@ class MissingExtra(HomefireError, ImportError):
     exit_code = 3
 
     def __init__(self, package: str, extra: str, purpose: str) -> None:
-        super().__init__(f"{purpose} needs the package {package!r}, which is not installed. Install it with: pip install \"homefire[{extra}]\"")
+        super().__init__(
+            f'{purpose} needs the package {package!r}, which is not installed. Install it with: pip install "homefire[{extra}]"'
+        )
         self.package = package
         self.extra = extra
 

@@ -1,7 +1,7 @@
 """The process that trains one run directory: reads what the parent wrote, trains, and tells the parent how it goes.
 
-Knows nothing of models and programs: `train_lora` computes. `trainer` starts it; events leave as JSON lines on its standard output, the line
-`stop` on its standard input asks for a checkpoint and the end, and the end of that input ends it at once.
+Knows nothing of models and programs: `train_lora` computes. `trainer` starts it. Events leave as JSON lines on its standard output; the
+line `stop` on its standard input asks for a checkpoint and the end, and the end of that input ends it at once.
 """
 
 from __future__ import annotations
@@ -67,7 +67,9 @@ def main(arguments: Sequence[str]) -> int:
         with FileLock(run_dir / ".lock", timeout=10):
             return _train(run_dir, channel)
     except Timeout:
-        channel.fail(TrainingError(f"Another process is training the run {run_dir.name}. Wait for it: the same call then returns its adapter."))
+        channel.fail(
+            TrainingError(f"Another process is training the run {run_dir.name}. Wait for it: the same call then returns its adapter.")
+        )
     except HomefireError as error:
         channel.fail(error)
     return 1

@@ -9,15 +9,11 @@ the vocabulary, which in a small model costs more than the layers do. Equal spec
 from __future__ import annotations
 
 import json
-import math
 import os
 import shutil
-import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,12 +21,12 @@ from homefire.configs.home import atomic_directory, write_atomic
 from homefire.engine.prompt import PromptEncoder
 from homefire.errors import InputError, MissingExtra
 from homefire.optimizers.train_batches import IGNORED, TokenRow, batch, encode, end_of_turn
-from homefire.optimizers.train_spec import LossPoint, TrainEvent, TrainResult, TrainRow, TrainSettings, TrainSpec
+from homefire.optimizers.train_machine import CHECKPOINTS, Machine, arguments, be_deterministic, choose_machine, lora, peak_memory
+from homefire.optimizers.train_spec import LossPoint, TrainEvent, TrainResult, TrainRow, TrainSpec
 
 if TYPE_CHECKING:
     import torch
 
-CHECKPOINTS = "checkpoints"
 COMPLETE = "complete.json"
 """Written into a checkpoint once everything else of it is on the disk; holds the seconds spent so far."""
 _BEFORE = "validation_before.json"
@@ -40,28 +36,6 @@ _LARGEST_DIFFERENCE = 0.05
 """Nats per token by which rows that share a sequence may differ from rows alone; rounding to bfloat16 stays far below."""
 
 Report = Callable[[TrainEvent], None]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Machine:
-    """Where the run computes and in which number format."""
-
-    device: str
-    """`cuda`, `mps` or `cpu`."""
-    half: bool
-    """Whether frozen weights and products are bfloat16, else float32."""
-
-    @property
-    def dtype(self) -> torch.dtype:
-        import torch
-
-        return torch.bfloat16 if self.half else torch.float32
-
-    def autocast(self) -> AbstractContextManager[object]:
-        """Products in the run's number format; the adapter itself stays float32."""
-        import torch
-
-        return torch.autocast(self.device, torch.bfloat16) if self.half else nullcontext()
 
 
 def train_lora(
@@ -84,7 +58,7 @@ def train_lora(
         import trl  # noqa: F401
     except ImportError as error:
         raise MissingExtra(error.name or "trl", "train", "Finetuning") from error
-    machine = _machine(spec.settings)
+    machine = choose_machine(spec.settings)
     encoder = PromptEncoder(spec.base_path)
     end = end_of_turn(encoder, spec.base_path)
     kept = _fitting(encode(encoder, rows, end), spec.settings.max_tokens, "training", report)
@@ -116,7 +90,7 @@ def train_lora(
         tokens=spec.settings.epochs * sum(map(len, kept)),
         seconds=seconds,
         rows_per_second=spec.settings.epochs * len(kept) / seconds,
-        peak_memory=_peak_memory(machine),
+        peak_memory=peak_memory(machine),
         dtype="bfloat16" if machine.half else "float32",
         device=machine.device,
         resumed=resume is not None,
@@ -137,7 +111,7 @@ def last_checkpoint(folder: Path) -> Path | None:
 class _Run:
     """One call that works on a run."""
 
-    def __init__(self, spec: TrainSpec, machine: _Machine, run_dir: Path, report: Report, stop: threading.Event) -> None:
+    def __init__(self, spec: TrainSpec, machine: Machine, run_dir: Path, report: Report, stop: threading.Event) -> None:
         self.spec = spec
         self.machine = machine
         self.run_dir = run_dir
@@ -152,7 +126,7 @@ class _Run:
         import transformers
         from datasets import Dataset
 
-        _be_deterministic(self.machine)
+        be_deterministic(self.machine)
         model = transformers.AutoModelForCausalLM.from_pretrained(self.spec.base_path, dtype=self.machine.dtype, attn_implementation="sdpa")
         columns = {
             "input_ids": [row.prompt + row.completion for row in rows],
@@ -161,17 +135,22 @@ class _Run:
         try:
             trainer = _trainer_class()(
                 model=model,
-                args=_arguments(self.spec.settings, self.machine, self.run_dir, rows, model),
+                args=arguments(self.spec.settings, self.machine, self.run_dir, rows, model),
                 data_collator=self.collate,
                 train_dataset=Dataset.from_dict(columns),
                 processing_class=tokenizer,
-                peft_config=_lora(self.spec.settings),
+                peft_config=lora(self.spec.settings),
             )
         except ValueError as error:
             if "target modules" not in str(error).lower():
                 raise
-            wanted, found = self.spec.settings.target_modules, sorted({n.rpartition(".")[2] for n, m in model.named_modules() if isinstance(m, torch.nn.Linear)})
-            raise InputError(f"target_modules {wanted!r} names layers that {self.spec.base} does not have; it has {', '.join(found)}.") from error
+            wanted, found = (
+                self.spec.settings.target_modules,
+                sorted({n.rpartition(".")[2] for n, m in model.named_modules() if isinstance(m, torch.nn.Linear)}),
+            )
+            raise InputError(
+                f"target_modules {wanted!r} names layers that {self.spec.base} does not have; it has {', '.join(found)}."
+            ) from error
         trainer.remove_callback(transformers.trainer_callback.PrinterCallback)
         trainer.add_callback(_callback_class()(self, rows, seconds))
         self.budget = max(_LEAST_BUDGET, model.config.get_text_config().hidden_size)
@@ -237,9 +216,9 @@ def _completion_loss(model: Any, inputs: dict[str, Any]) -> torch.Tensor:
 
 def _trainer_class() -> Any:
     """SFTTrainer with the loss above; made here so that importing this file needs no TRL."""
-    from trl import SFTTrainer
+    from trl.trainer.sft_trainer import SFTTrainer
 
-    class CompletionTrainer(SFTTrainer):  # type: ignore[misc]
+    class CompletionTrainer(SFTTrainer):
         def compute_loss(self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None) -> Any:
             tokens = (inputs["labels"] != IGNORED).sum() if num_items_in_batch is None else num_items_in_batch
             return _completion_loss(model, inputs) / tokens
@@ -254,7 +233,7 @@ def _callback_class() -> Any:
     """What happens between steps: reports, the wish to stop, the mark on a checkpoint."""
     from transformers import TrainerCallback
 
-    class Reporter(TrainerCallback):  # type: ignore[misc]
+    class Reporter(TrainerCallback):
         def __init__(self, run: _Run, rows: Sequence[TokenRow], seconds: float) -> None:
             self.run = run
             self.rows = rows
@@ -266,7 +245,8 @@ def _callback_class() -> Any:
             self.started, self.first_step = time.monotonic(), state.global_step
             self.run.report(TrainEvent(kind="started", step=state.global_step, total_steps=state.max_steps, rows=len(self.rows)))
 
-        def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float], **_: Any) -> None:
+        def on_log(self, args: Any, state: Any, control: Any, **given: Any) -> None:
+            logs: dict[str, float] = given["logs"]
             if "loss" not in logs:
                 return
             done, elapsed = state.global_step - self.first_step, max(time.monotonic() - self.started, 1e-9)
@@ -295,89 +275,6 @@ def _callback_class() -> Any:
             self.run.report(TrainEvent(kind="saved", step=state.global_step, total_steps=state.max_steps))
 
     return Reporter
-
-
-def _arguments(settings: TrainSettings, machine: _Machine, run_dir: Path, rows: Sequence[TokenRow], model: Any) -> Any:
-    from trl import SFTConfig
-
-    steps = settings.epochs * math.ceil(math.ceil(len(rows) / settings.batch_size) / settings.gradient_accumulation)
-    return SFTConfig(
-        output_dir=str(run_dir / CHECKPOINTS),
-        per_device_train_batch_size=settings.batch_size,
-        gradient_accumulation_steps=settings.gradient_accumulation,
-        num_train_epochs=settings.epochs,
-        learning_rate=settings.learning_rate,
-        lr_scheduler_type="constant_with_warmup" if settings.schedule == "constant" else settings.schedule,
-        warmup_steps=round(settings.warmup_fraction * steps),
-        weight_decay=settings.weight_decay,
-        max_grad_norm=1.0,
-        seed=settings.seed,
-        data_seed=settings.seed,
-        bf16=machine.half,
-        use_cpu=machine.device == "cpu",
-        gradient_checkpointing=_memory_is_short(machine, settings, rows, model),
-        logging_steps=1,
-        save_strategy="steps",
-        save_steps=settings.checkpoint_every or math.ceil(steps / 10),
-        save_total_limit=2,
-        dataloader_pin_memory=machine.device == "cuda",
-        dataset_kwargs={"skip_prepare_dataset": True},
-        max_length=None,
-        completion_only_loss=False,
-        report_to="none",
-        disable_tqdm=True,
-    )
-
-
-def _lora(settings: TrainSettings) -> Any:
-    from peft import LoraConfig
-
-    targets = settings.target_modules
-    return LoraConfig(
-        r=settings.rank,
-        lora_alpha=settings.alpha,
-        lora_dropout=settings.dropout,
-        target_modules=targets if isinstance(targets, str) else list(targets),
-        task_type="CAUSAL_LM",
-    )
-
-
-def _machine(settings: TrainSettings) -> _Machine:
-    """bfloat16 where the machine multiplies it faster: GPUs that know it, and CPUs with instructions for it."""
-    import torch
-
-    device = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
-    cpuinfo = Path("/proc/cpuinfo")
-    if device == "cuda":
-        half = torch.cuda.is_bf16_supported()
-    else:
-        half = device == "cpu" and cpuinfo.is_file() and "bf16" in cpuinfo.read_text(encoding="utf-8", errors="replace")
-    return _Machine(device=device, half=half if settings.dtype is None else settings.dtype == "bfloat16")
-
-
-def _be_deterministic(machine: _Machine) -> None:
-    """One sum of the same numbers in the same order gives one result; costs nothing on a CPU and much on a GPU."""
-    import torch
-
-    if machine.device == "cpu":
-        torch.use_deterministic_algorithms(True, warn_only=True)
-        torch.utils.deterministic.fill_uninitialized_memory = False
-
-
-def _memory_is_short(machine: _Machine, settings: TrainSettings, rows: Sequence[TokenRow], model: Any) -> bool:
-    """Whether a GPU would not hold the values that the backward pass needs, and has to compute them again.
-
-    About 40 values of the hidden size per token and layer (arXiv 2205.05198, section 4.1, without dropout and with fused attention).
-    """
-    import torch
-
-    if machine.device != "cuda":
-        return False
-    config = model.config.get_text_config()
-    weights = sum(parameter.numel() * parameter.element_size() for parameter in model.parameters())
-    values = settings.batch_size * max(map(len, rows)) * config.num_hidden_layers * config.hidden_size * 40
-    free, _ = torch.cuda.mem_get_info()
-    return bool(weights + values * (2 if machine.half else 4) > 0.8 * free)
 
 
 def _fitting(rows: Sequence[TokenRow], most: int, what: str, report: Report) -> list[TokenRow]:
@@ -409,7 +306,9 @@ def _save_adapter(model: Any, base: str, target: Path) -> None:
 
 
 def _losses(history: Sequence[dict[str, Any]]) -> tuple[LossPoint, ...]:
-    return tuple(LossPoint(step=point["step"], loss=point["loss"], learning_rate=point["learning_rate"]) for point in history if "loss" in point)
+    return tuple(
+        LossPoint(step=point["step"], loss=point["loss"], learning_rate=point["learning_rate"]) for point in history if "loss" in point
+    )
 
 
 def _seconds(checkpoint: Path | None) -> float:
@@ -421,17 +320,3 @@ def _sync(folder: Path) -> None:
         if path.is_file():
             with path.open("rb+") as file:
                 os.fsync(file.fileno())
-
-
-def _peak_memory(machine: _Machine) -> int:
-    """Bytes; 0 where the system does not tell."""
-    import torch
-
-    if machine.device == "cuda":
-        return int(torch.cuda.max_memory_allocated())
-    if sys.platform == "win32":
-        return 0
-    import resource
-
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024

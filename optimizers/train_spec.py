@@ -128,7 +128,7 @@ class TrainRow:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainSpec:
-    """All that decides which adapter comes out of a run. Equal specs share one run directory, so a second call resumes or returns the first."""
+    """All that decides which adapter comes out of a run. Equal specs share a run directory: a second call resumes the first."""
 
     base: str
     """Name of the base model, as the user knows it."""
@@ -284,8 +284,12 @@ def check_rows(rows: Sequence[TrainRow], what: str) -> None:
         InputError: no rows at all, or a row with an empty prompt or completion.
     """
     if not rows:
-        raise InputError(f"The {what} set has no rows; training needs at least one. Check the metric that selects the rows, or give more examples.")
+        raise InputError(
+            f"The {what} set has no rows; training needs at least one. Check the metric that selects the rows, or give more examples."
+        )
     for index, row in enumerate(rows):
         if not row.prompt or not row.completion:
             missing = "completion" if row.prompt else "prompt"
-            raise InputError(f"Row {index} of the {what} set has an empty {missing}; expected a prompt and the text to learn. Leave the row out.")
+            raise InputError(
+                f"Row {index} of the {what} set has an empty {missing}; expected a prompt and the text to learn. Leave the row out."
+            )

@@ -107,7 +107,12 @@ def _bare(contestant: str, model: str, count: int) -> dict[str, float]:
     if contestant == "tuned":
         if chosen.cores:
             os.environ["VLLM_CPU_OMP_THREADS_BIND"] = chosen.cores
-        arguments |= {"dtype": chosen.dtype, "max_model_len": chosen.context, "max_num_seqs": chosen.max_batch, "enforce_eager": chosen.eager}
+        arguments |= {
+            "dtype": chosen.dtype,
+            "max_model_len": chosen.context,
+            "max_num_seqs": chosen.max_batch,
+            "enforce_eager": chosen.eager,
+        }
     from vllm import LLM, SamplingParams
     from vllm.sampling_params import StructuredOutputsParams
 
@@ -130,7 +135,9 @@ def _print(speeds: dict[tuple[str, int], list[float]], examples: int, at_once: i
     for (contestant, count), values in speeds.items():
         base = ("tuned", examples) if count == examples else ("default", at_once)
         ratio = middle[contestant, count] / middle[base]
-        table.add_row(names[contestant], str(count), f"{middle[contestant, count]:.0f}", ", ".join(f"{v:.0f}" for v in values), f"{ratio:.2f}")
+        table.add_row(
+            names[contestant], str(count), f"{middle[contestant, count]:.0f}", ", ".join(f"{v:.0f}" for v in values), f"{ratio:.2f}"
+        )
     Console().print(table)
 
 
