@@ -96,7 +96,7 @@ def run_demo(
 def print_outcome(outcome: Outcome) -> None:
     """The tables of the report, for the terminal."""
     console.print(scores_table(outcome.data), stages_table(outcome.data))
-    console.print(outcome.data.gate, f"Report: {outcome.report}", sep="\n", markup=False)
+    console.print(outcome.finetuning.decision.sentence, f"Report: {outcome.report}", sep="\n", markup=False)
 
 
 def _start(task: Task, model: str, settings: EngineSettings | None, stages: list[StageRow]) -> tuple[LM, Predict]:

@@ -44,7 +44,7 @@ def show_finetuning(result: FinetuneResult, facts: Mapping[str, str], console: C
     for name in before:
         scores.add_row(name, before[name], after[name])
     console.print(Group(heads, "", scores, *_errors(result.after), "", _stages(result.stages), ""))
-    console.print(Text(result.decision.reason, style="bold green" if result.decision.promoted else "bold yellow"))
+    console.print(Text(result.decision.sentence, style="bold green" if result.decision.promoted else "bold yellow"))
     for sentence in _next_steps(result):
         console.print(Text(sentence), soft_wrap=True)
 

@@ -24,7 +24,7 @@ from homefire.optimizers.bootstrap import bootstrap
 from homefire.optimizers.dataset import check_labels, hold_out, rows_of
 from homefire.optimizers.evaluate import Evaluate, EvaluationResult
 from homefire.optimizers.gate import Decision, Gate
-from homefire.optimizers.lineage import lineage_of
+from homefire.optimizers.lineage import is_same_training, lineage_of
 from homefire.optimizers.metrics import Metric
 from homefire.optimizers.train_spec import TrainResult, TrainRow, TrainSettings, TrainSpec
 from homefire.optimizers.trainer import train
@@ -143,16 +143,19 @@ class _Finetuning:
         check_labels(self.student, [*trainset, *(valset or [])], self.format)
         learn, judge = (list(trainset), list(valset)) if valset is not None else hold_out(trainset, options.holdout, options.seed)
         rows = self._rows(learn, teacher, options.metric)
-        served = self._with(self._in_service())
+        in_service = self._in_service()
+        served = self._with(in_service)
         before = self._evaluate("Evaluate before", served, judge)
         training = self._train(rows)
         adapter = self._store(training, rows)
         candidate = self._with(adapter)
         after = self._evaluate("Evaluate after", candidate, judge)
-        decision = options.gate.decide(before, after)
+        decision = _already_served(adapter) if adapter == in_service else options.gate.decide(before, after)
         options.store.record_scores(adapter, {"before": before.mean, "after": after.mean, "p": decision.p_value})
-        if decision.promoted:
-            options.store.promote(options.name, adapter.version, scores={"before": before.mean, "after": after.mean}, note=decision.reason)
+        if decision.promoted and adapter != in_service:
+            options.store.promote(
+                options.name, adapter.version, scores={"before": before.mean, "after": after.mean}, note=decision.sentence
+            )
         return FinetuneResult(
             program=candidate if decision.promoted else served,
             candidate=candidate,
@@ -209,12 +212,20 @@ class _Finetuning:
         return result
 
     def _store(self, training: TrainResult, rows: Sequence[TrainRow]) -> AdapterRef:
-        """The new version; a run that was stored before is not stored again."""
+        """The new version, or the one that the same data and settings made before."""
         lineage = lineage_of(training, self.lm.model, self.path, self.student, self.options.settings, rows)
+        for version in reversed(self.options.store.versions(self.options.name)):
+            if is_same_training(version.lineage, lineage):
+                return version.ref
         return self.options.store.add(self.options.name, training.adapter, lineage)
 
     def _done(self, name: str, started: float, speed: float | None = None, detail: str = "") -> None:
         self.stages.append(Stage(name=name, seconds=time.perf_counter() - started, tokens_per_second=speed, detail=detail))
+
+
+def _already_served(adapter: AdapterRef) -> Decision:
+    reason = f"{adapter} is in service already; the same data and settings made it before."
+    return Decision(promoted=True, gain=0.0, p_value=1.0, reason=reason)
 
 
 def _local_path(lm: LM) -> Path:

@@ -22,7 +22,12 @@ class Decision:
     p_value: float
     """How likely a difference of at least this size is if both were equally good."""
     reason: str
-    """The decision in one sentence."""
+    """What decided, in words."""
+
+    @property
+    def sentence(self) -> str:
+        """The decision with its reason."""
+        return f"{'Promoted' if self.promoted else 'Not promoted'}: {self.reason}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,12 +59,12 @@ class Gate:
         p_value = _p_value([row.score for row in before.rows], [row.score for row in after.rows])
         seen = f"{before.mean:.3f} before, {after.mean:.3f} after, on {len(after.rows)} held-out examples (p = {p_value:.2g})"
         if gain <= self.min_gain:
-            reason = f"Not promoted: the gain of {gain:+.3f} is not above {self.min_gain:g}; {seen}."
+            reason = f"the gain of {gain:+.3f} is not above {self.min_gain:g}; {seen}."
             return Decision(promoted=False, gain=gain, p_value=p_value, reason=reason)
         if p_value > self.max_p:
-            reason = f"Not promoted: the gain of {gain:+.3f} may be luck; {seen}. More held-out examples would tell."
+            reason = f"the gain of {gain:+.3f} may be luck; {seen}. More held-out examples would tell."
             return Decision(promoted=False, gain=gain, p_value=p_value, reason=reason)
-        return Decision(promoted=True, gain=gain, p_value=p_value, reason=f"Promoted: {seen}.")
+        return Decision(promoted=True, gain=gain, p_value=p_value, reason=f"{seen}.")
 
 
 def _p_value(before: list[float], after: list[float]) -> float:

@@ -5,6 +5,7 @@ Knows no trainer's insides and no store's files.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -36,6 +37,15 @@ def lineage_of(
         versions={name: found for name in _PACKAGES if (found := _version(name))},
         created=datetime.now(UTC).isoformat(timespec="seconds"),
     )
+
+
+def is_same_training(one: Lineage, other: Lineage) -> bool:
+    """Whether both come from the same base, rows and settings, so that their weights are the same."""
+    return (one.base_fingerprint, one.data_hash, _plain(one)) == (other.base_fingerprint, other.data_hash, _plain(other))
+
+
+def _plain(lineage: Lineage) -> str:
+    return json.dumps(lineage.settings, sort_keys=True)
 
 
 def in_text(signature: type[Signature]) -> str:

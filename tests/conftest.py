@@ -30,11 +30,19 @@ def smollm2() -> Path:
     return pull("smollm2-135m")
 
 
+@pytest.fixture(scope="session")
+def minilm() -> Path:
+    """The folder of the sentence encoder all-MiniLM-L6-v2."""
+    from homefire.engine.catalogue import pull
+
+    return pull("all-minilm-l6-v2")
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark tests that use the real model, and skip those that need a GPU where there is none."""
     gpu = shutil.which("nvidia-smi") is not None and subprocess.run(["nvidia-smi", "-L"], capture_output=True, check=False).returncode == 0
     for item in items:
-        if "smollm2" in getattr(item, "fixturenames", ()):
+        if {"smollm2", "minilm"} & set(getattr(item, "fixturenames", ())):
             item.add_marker("model")
         if item.get_closest_marker("gpu") and not gpu:
             item.add_marker(pytest.mark.skip(reason="no NVIDIA GPU here"))

@@ -12,7 +12,7 @@ from homefire.errors import ConfigError, ContextTooLong, InputError, ParseError
 from homefire.modules.chain_of_thought import ChainOfThought
 from homefire.modules.example import Example
 from homefire.modules.predict import Predict
-from homefire.modules.settings import configure, context
+from homefire.modules.settings import configure, context, current
 from homefire.modules.trace import record, supplied_by
 
 
@@ -122,7 +122,8 @@ def test_labels_answer_where_they_cover_the_outputs() -> None:
     assert [len(step.completions) for step in trace.steps] == [0, 1]
 
 
-def test_settings_of_the_process_are_seen_in_threads() -> None:
+def test_settings_of_the_process_are_seen_in_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("homefire.modules.settings._Process.settings", current())  # put back at the end
     configure(lm=ScriptedLM(lambda request: '{"answer": 3}'))
     with ThreadPoolExecutor(2) as pool:
         answers = list(pool.map(lambda _: Predict("q -> answer: int")(q="?").answer, range(4)))

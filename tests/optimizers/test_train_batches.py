@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from homefire.engine.prompt import PromptEncoder
 from homefire.engine.request import Message
 from homefire.optimizers.train_batches import IGNORED, TokenRow, batch, encode, end_of_turn

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from homefire.engine.request import Message
 from homefire.errors import ConfigError, InputError
 from homefire.optimizers.train_spec import LossPoint, TrainResult, TrainRow, TrainSettings, TrainSpec, check_rows, rows_hash
@@ -27,8 +28,8 @@ def base(tmp_path: Path) -> Path:
     return folder
 
 
-def spec(base: Path, **changes: Any) -> TrainSpec:
-    given: dict[str, Any] = {"base": "small", "base_path": base, "rows": rows(), "settings": TrainSettings(), **changes}
+def spec(folder: Path, **changes: Any) -> TrainSpec:
+    given: dict[str, Any] = {"base": "small", "base_path": folder, "rows": rows(), "settings": TrainSettings(), **changes}
     return TrainSpec.of(**given)
 
 

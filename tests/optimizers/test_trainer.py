@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from filelock import FileLock
+
 from homefire.engine.request import Message
 from homefire.errors import DiskError, InputError, TrainingError
 from homefire.optimizers.train_child import INTERRUPTED

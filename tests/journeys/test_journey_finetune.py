@@ -1,0 +1,116 @@
+"""Journey (d), BootstrapFinetune, with the real trainer on the real small model, served by vLLM."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from homefire.demo_data import stdlib_docstrings
+from homefire.engine.adapters import AdapterStore
+from homefire.engine.lm import LM
+from homefire.engine.settings import EngineSettings
+from homefire.errors import AdapterError, InputError
+from homefire.modules.example import Example
+from homefire.modules.predict import Predict
+from homefire.modules.settings import context
+from homefire.optimizers.bootstrap_finetune import BootstrapFinetune, FinetuneResult
+from homefire.optimizers.evaluate import Evaluate
+from homefire.optimizers.gate import Gate
+from homefire.optimizers.metrics import field_match
+
+AREAS = ("dates", "network", "testing")
+SIGNATURE = f"docstring -> area: Literal{list(AREAS)}"
+SMALL = EngineSettings(context=1024, kv_cache_gib=0.5, max_batch=16)
+METRIC = field_match("area")
+
+
+def examples(start: int, count: int) -> list[Example]:
+    made = []
+    for area in AREAS:
+        rows = [row for row in stdlib_docstrings() if row.label == area]
+        made += [Example(docstring=row.text, area=area).with_inputs("docstring") for row in rows[start : start + count]]
+    return made
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory, smollm2: Path) -> object:
+    """A directory of its own for adapters and runs; the model stays where it is."""
+    patch = pytest.MonkeyPatch()
+    patch.setenv("HOMEFIRE_HOME", str(tmp_path_factory.mktemp("home")))
+    yield patch
+    patch.undo()
+
+
+@pytest.fixture(scope="module")
+def lm(smollm2: Path) -> LM:
+    return LM(f"vllm/{smollm2}", settings=SMALL, max_tokens=24)
+
+
+@pytest.fixture(scope="module")
+def finetuned(home: object, lm: LM) -> FinetuneResult:
+    program = Predict(SIGNATURE)
+    program.lm = lm
+    optimizer = BootstrapFinetune(METRIC, name="areas", train_kwargs={"epochs": 2, "rank": 8, "batch_size": 8}, gate=Gate(max_p=0.2))
+    return optimizer.run(program, trainset=examples(0, 24), valset=examples(24, 14))
+
+
+def test_it_gets_better_and_is_promoted(finetuned: FinetuneResult) -> None:
+    assert finetuned.decision.gain > 0.1, finetuned.decision
+    assert finetuned.decision.promoted
+    assert finetuned.after.valid == len(finetuned.after.rows)
+    assert str(AdapterStore().in_service("areas")) == "areas@1"
+    lineage = AdapterStore().lineage(finetuned.adapter)
+    assert lineage.rows == 72 and lineage.settings["rank"] == 8
+    assert lineage.scores["after"] == pytest.approx(finetuned.after.mean)
+    assert [stage.name for stage in finetuned.stages] == ["Collect traces", "Evaluate before", "Finetune", "Evaluate after"]
+
+
+def test_the_student_is_not_modified(finetuned: FinetuneResult, lm: LM) -> None:
+    assert lm.adapter is None
+    assert finetuned.program.predictors()[0].language_model().adapter == finetuned.adapter
+
+
+def test_base_and_adapter_answer_side_by_side(finetuned: FinetuneResult, lm: LM) -> None:
+    """Requests of both, mixed: each gets its own weights, and those of the base are what they were."""
+    base, better = Predict(SIGNATURE), Predict(SIGNATURE)
+    base.lm, better.lm = lm, lm.copy(adapter="areas")
+    held_out = examples(24, 14)
+    for program, before in ((base, finetuned.before), (better, finetuned.after), (base, finetuned.before)):
+        again = Evaluate(held_out, METRIC, display_progress=False)(program)
+        assert [row.prediction for row in again.rows] == [row.prediction for row in before.rows]
+
+
+def test_transformers_serves_the_same_adapter(finetuned: FinetuneResult, smollm2: Path) -> None:
+    program = Predict(SIGNATURE)
+    program.lm = LM(f"transformers/{smollm2}", adapter="areas", settings=SMALL, max_tokens=24)
+    result = Evaluate(examples(24, 14), METRIC, display_progress=False)(program)
+    same = sum(mine.prediction == theirs.prediction for mine, theirs in zip(result.rows, finetuned.after.rows, strict=True))
+    assert same >= 0.9 * len(result.rows)
+
+
+def test_a_second_version_that_is_no_better_is_not_promoted(finetuned: FinetuneResult, lm: LM) -> None:
+    program = Predict(SIGNATURE)
+    program.lm = lm
+    settings = {"epochs": 1, "rank": 1, "learning_rate": 1e-7, "batch_size": 24}
+    result = BootstrapFinetune(METRIC, name="areas", train_kwargs=settings).run(program, trainset=examples(0, 8), valset=examples(24, 14))
+    assert not result.decision.promoted
+    assert str(result.adapter) == "areas@2" and str(AdapterStore().in_service("areas")) == "areas@1"
+    assert result.program.predictors()[0].language_model().adapter == finetuned.adapter
+
+
+def test_rollback_serves_the_base_again(finetuned: FinetuneResult, lm: LM) -> None:
+    store = AdapterStore()
+    assert store.rollback("areas") is None
+    with pytest.raises(AdapterError, match="promote"):
+        LM(lm.model, adapter="areas")
+    store.promote("areas", 1)
+
+
+def test_what_cannot_be_finetuned_says_so(home: object, lm: LM) -> None:
+    from homefire.engine.scripted_engine import ScriptedLM
+
+    with context(lm=ScriptedLM([])), pytest.raises(InputError, match="not a local model"):
+        BootstrapFinetune(METRIC).compile(Predict(SIGNATURE), trainset=examples(0, 2))
+    with context(lm=lm), pytest.raises(InputError, match="labels do not fit"):
+        BootstrapFinetune(METRIC).compile(Predict("docstring -> area: Literal['dates']"), trainset=examples(0, 2))
