@@ -6,7 +6,7 @@ Knows no signature. LMs of one model and settings share one engine.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -17,6 +17,9 @@ from homefire.engine.protocol import Engine, EngineInfo
 from homefire.engine.request import AdapterRef, Completion, Message, Request, Role, Sampling
 from homefire.engine.settings import EngineSettings
 from homefire.errors import ConfigError, InputError
+
+
+_SAMPLING = tuple(field.name for field in fields(Sampling))
 
 
 class LM:
@@ -154,9 +157,10 @@ class LM:
 
 
 def _checked(base: Sampling, changes: Mapping[str, Any]) -> Sampling:
-    known = list(asdict(base))
-    if unknown := [name for name in changes if name not in known]:
-        raise ConfigError(f"{', '.join(map(repr, unknown))} is no sampling setting. There are: {', '.join(known)}.")
+    if not changes:
+        return base
+    if unknown := [name for name in changes if name not in _SAMPLING]:
+        raise ConfigError(f"{', '.join(map(repr, unknown))} is no sampling setting. There are: {', '.join(_SAMPLING)}.")
     return replace(base, **changes)
 
 

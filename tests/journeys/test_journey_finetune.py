@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,7 +17,7 @@ from homefire.modules.example import Example
 from homefire.modules.predict import Predict
 from homefire.modules.settings import context
 from homefire.optimizers.bootstrap_finetune import BootstrapFinetune, FinetuneResult
-from homefire.optimizers.evaluate import Evaluate
+from homefire.optimizers.evaluate import Evaluate, Row
 from homefire.optimizers.gate import Gate
 from homefire.optimizers.metrics import field_match
 
@@ -87,6 +89,26 @@ def test_transformers_serves_the_same_adapter(finetuned: FinetuneResult, smollm2
     result = Evaluate(examples(24, 14), METRIC, display_progress=False)(program)
     same = sum(mine.prediction == theirs.prediction for mine, theirs in zip(result.rows, finetuned.after.rows, strict=True))
     assert same >= 0.9 * len(result.rows)
+
+
+def test_adapters_per_request_give_the_same(finetuned: FinetuneResult, smollm2: Path) -> None:
+    """As on a GPU: base and adapter in one batch, the adapter loaded while the engine runs."""
+    hot = LM(f"vllm/{smollm2}", settings=replace(SMALL, adapter_mode="hot"), max_tokens=24)
+    base, better = Predict(SIGNATURE), Predict(SIGNATURE)
+    base.lm, better.lm = hot, hot.copy(adapter="areas")
+    held_out = examples(24, 6)
+    calls = [*((base, example) for example in held_out), *((better, example) for example in held_out)]
+    with ThreadPoolExecutor(len(calls)) as pool:
+        answers = list(pool.map(lambda call: call[0](**call[1].inputs()).area, calls))
+    known = {example: (old.prediction, new.prediction) for example, old, new in _rows(finetuned)}
+    expected = [known[example][0].area for example in held_out] + [known[example][1].area for example in held_out]
+    same = sum(mine == theirs for mine, theirs in zip(answers, expected, strict=True))
+    assert same >= 0.85 * len(answers)
+    assert answers[: len(held_out)] != answers[len(held_out) :]
+
+
+def _rows(result: FinetuneResult) -> list[tuple[Example, Row, Row]]:
+    return [(old.example, old, new) for old, new in zip(result.before.rows, result.after.rows, strict=True)]
 
 
 def test_a_second_version_that_is_no_better_is_not_promoted(finetuned: FinetuneResult, lm: LM) -> None:

@@ -164,6 +164,14 @@ def test_a_plain_script_without_main_guard_runs_and_leaves_nothing(smollm2: Path
     assert _group(process) == []
 
 
+def test_it_runs_where_there_is_no_file(smollm2: Path, tmp_path: Path) -> None:
+    """As in the REPL and in a notebook, where a child process could not run the program again."""
+    lines = f"import sys; sys.argv = ['', {str(smollm2)!r}]\n" + SCRIPT.partition("while")[0]
+    done = subprocess.run([sys.executable, "-i", "-q"], input=lines, cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False)
+    assert "answer: [" in done.stdout, done.stderr
+    assert "Traceback" not in done.stderr
+
+
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
 def test_an_interrupted_or_killed_script_leaves_no_process(smollm2: Path, tmp_path: Path, how: signal.Signals) -> None:
     process = _start(smollm2, tmp_path, "forever")
