@@ -30,8 +30,8 @@ if TYPE_CHECKING:
 COMPLETE = "complete.json"
 """Written into a checkpoint once everything else of it is on the disk; holds the seconds spent so far."""
 _BEFORE = "validation_before.json"
-_LEAST_BUDGET = 512
-"""Tokens of a sequence that rows share; up to about the hidden size, attention costs little beside the products with the weights."""
+_LEAST_BUDGET = 384
+"""Tokens of a sequence that rows share. Up to two thirds of the hidden size, attention costs little beside the weights."""
 _LARGEST_DIFFERENCE = 0.05
 """Nats per token by which rows that share a sequence may differ from rows alone; rounding to bfloat16 stays far below."""
 
@@ -76,25 +76,7 @@ def train_lora(
     if after is not None:
         report(TrainEvent(kind="validated", step=state.global_step, total_steps=state.max_steps, loss=after))
     _save_adapter(trainer.model, spec.base, run_dir / "adapter")
-    seconds = _seconds(last_checkpoint(run_dir / CHECKPOINTS))
-    return TrainResult(
-        run_id=spec.run_id,
-        run_dir=run_dir,
-        adapter=run_dir / "adapter",
-        losses=_losses(state.log_history),
-        validation_loss_before=before,
-        validation_loss_after=after,
-        rows=len(kept),
-        dropped_rows=len(rows) - len(kept),
-        steps=state.global_step,
-        tokens=spec.settings.epochs * sum(map(len, kept)),
-        seconds=seconds,
-        rows_per_second=spec.settings.epochs * len(kept) / seconds,
-        peak_memory=peak_memory(machine),
-        dtype="bfloat16" if machine.half else "float32",
-        device=machine.device,
-        resumed=resume is not None,
-    )
+    return run.result(state, kept, dropped=len(rows) - len(kept), losses=(before, after), resumed=resume is not None)
 
 
 def last_checkpoint(folder: Path) -> Path | None:
@@ -153,7 +135,7 @@ class _Run:
             ) from error
         trainer.remove_callback(transformers.trainer_callback.PrinterCallback)
         trainer.add_callback(_callback_class()(self, rows, seconds))
-        self.budget = max(_LEAST_BUDGET, model.config.get_text_config().hidden_size)
+        self.budget = max(_LEAST_BUDGET, 2 * model.config.get_text_config().hidden_size // 3)
         self.share = self._sharing_is_exact(trainer.model, rows)
         return trainer
 
@@ -183,6 +165,30 @@ class _Run:
             write_atomic(path, json.dumps(loss))
             self.report(TrainEvent(kind="validated", loss=loss))
         return loss
+
+    def result(
+        self, state: Any, rows: Sequence[TokenRow], *, dropped: int, losses: tuple[float | None, float | None], resumed: bool
+    ) -> TrainResult:
+        """What came out, once the last step is done and its checkpoint saved."""
+        seconds, epochs = _seconds(last_checkpoint(self.run_dir / CHECKPOINTS)), self.spec.settings.epochs
+        return TrainResult(
+            run_id=self.spec.run_id,
+            run_dir=self.run_dir,
+            adapter=self.run_dir / "adapter",
+            losses=_losses(state.log_history),
+            validation_loss_before=losses[0],
+            validation_loss_after=losses[1],
+            rows=len(rows),
+            dropped_rows=dropped,
+            steps=state.global_step,
+            tokens=epochs * sum(map(len, rows)),
+            seconds=seconds,
+            rows_per_second=epochs * len(rows) / seconds,
+            peak_memory=peak_memory(self.machine),
+            dtype="bfloat16" if self.machine.half else "float32",
+            device=self.machine.device,
+            resumed=resumed,
+        )
 
     def _total_loss(self, model: Any, rows: Sequence[TokenRow], *, share: bool) -> float:
         import torch
