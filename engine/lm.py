@@ -18,7 +18,6 @@ from homefire.engine.request import AdapterRef, Completion, Message, Request, Ro
 from homefire.engine.settings import EngineSettings
 from homefire.errors import ConfigError, InputError
 
-
 _SAMPLING = tuple(field.name for field in fields(Sampling))
 
 

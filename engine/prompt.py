@@ -61,12 +61,15 @@ class PromptEncoder:
         """The Hugging Face tokenizer itself."""
         return self._tokenizer
 
-    def encode(self, messages: Sequence[Message], prefill: str = "") -> list[int]:
-        """Token ids of a prompt that ends where the model's answer, or the rest of it after `prefill`, begins."""
+    def encode(self, messages: Sequence[Message]) -> list[int]:
+        """Token ids of a prompt that ends where the model's answer begins."""
         turns = [{"role": message.role, "content": message.content} for message in messages]
         text: str = self._tokenizer.apply_chat_template(turns, add_generation_prompt=True, tokenize=False)
-        ids = self.encode_text(text)
-        return ids + self.encode_text(prefill) if prefill else ids
+        return self.encode_text(text)
+
+    def encode_request(self, request: Request) -> list[int]:
+        """Token ids of a prompt with what there already is of its answer."""
+        return [*self.encode(request.messages), *request.generated, *(self.encode_text(request.prefill) if request.prefill else ())]
 
     def encode_text(self, text: str) -> list[int]:
         """Token ids of plain text, with no special tokens added."""

@@ -82,8 +82,10 @@ class Request:
     grammar: Grammar | None = None
     """Language that the completion must belong to; none leaves the text free."""
     adapter: AdapterRef | None = None
+    generated: tuple[int, ...] = ()
+    """Token ids of an answer so far, as an engine generated them; the completion goes on behind them, and does not repeat them."""
     prefill: str = ""
-    """Beginning of the assistant's answer, continued and not repeated in the completion."""
+    """Text behind `generated` that the assistant's answer is made to have next; not repeated in the completion either."""
     reserve: int = 0
     """Tokens to keep free behind the completion, for a continuation that closes it."""
 

@@ -54,7 +54,7 @@ class ScriptedEngine:
         return future
 
     def count_tokens(self, request: Request) -> int:
-        return sum(len(message.content) for message in request.messages) + len(request.prefill)
+        return sum(len(message.content) for message in request.messages) + len(request.generated) + len(request.prefill)
 
     def sleep(self) -> None:
         """Nothing to give back."""

@@ -118,7 +118,7 @@ class ThreadedEngine:
     def submit(self, request: Request) -> Answer:
         if self._closing or self._broken is not None:
             raise EngineError(f"The engine of {self._name} {'broke' if self._broken else 'is closed'}. Make a new LM.") from self._broken
-        prompt_ids = self._encoder.encode(request.messages, request.prefill)
+        prompt_ids = self._encoder.encode_request(request)
         max_tokens = self._encoder.room(request, len(prompt_ids), self._settings.context, self._name)
         job = _Job(request, prompt_ids, max_tokens, Future(), time.perf_counter())
         job.future.add_done_callback(lambda future: self._inbox.put(lambda: self._forget(job)) if future.cancelled() else None)
@@ -126,7 +126,7 @@ class ThreadedEngine:
         return job.future
 
     def count_tokens(self, request: Request) -> int:
-        return len(self._encoder.encode(request.messages, request.prefill))
+        return len(self._encoder.encode_request(request))
 
     def sleep(self) -> None:
         self._ask(lambda: self._set_asleep(True))

@@ -19,6 +19,9 @@ GIB = 2**30
 MOST_ADAPTERS = 4
 """Adapters that a GPU engine holds at once; vLLM loads and drops them as requests come."""
 LARGEST_RANK = 64
+CPU_BLOCK = 32
+"""Tokens whose keys and values are cached together. vLLM takes 128 without a GPU, and the shared beginning of most prompts, which is
+shorter, would never be found in the cache; it wants multiples of 32."""
 
 
 class VllmBackend:
@@ -115,6 +118,8 @@ def _arguments(path: Path, settings: ChosenSettings) -> dict[str, Any]:
         "disable_log_stats": True,
         "use_tqdm_on_load": os.environ.get("HOMEFIRE_VERBOSE") == "1",
     }
+    if settings.device == "cpu":
+        arguments["block_size"] = CPU_BLOCK
     if settings.kv_cache_gib is not None:
         arguments["kv_cache_memory_bytes"] = int(settings.kv_cache_gib * GIB)
     if settings.gpu_memory_fraction is not None:

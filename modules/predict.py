@@ -6,16 +6,15 @@ Knows no optimizer. The way of a call is: validate inputs, render, generate unde
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
-from homefire.engine.grammar import Grammar
 from homefire.engine.lm import LM
 from homefire.engine.request import Completion, Message, Request
 from homefire.errors import InputError, ParseError
 from homefire.modules.example import CallInfo, Prediction
-from homefire.modules.format import Format
+from homefire.modules.format import Closing, Format
 from homefire.modules.module import Predictor
 from homefire.modules.settings import current
 from homefire.modules.signature import Signature
@@ -62,8 +61,9 @@ class Predict(Predictor):
             reserve=dialect.reserve(self.signature),
         )
         completions = model.generate([request])[0]
-        prediction = self._prediction([self._parse(model, dialect, request, completion) for completion in completions])
-        self._trace(inputs, prediction, messages, tuple(completions), str(model))
+        answers = [self._parse(model, dialect, request, completion) for completion in completions]
+        prediction = _together(answers)
+        self._trace(inputs, prediction, messages, tuple(one for answer in answers for one in answer.completions), str(model))
         return prediction
 
     def __call__(self, *positional: Any, **inputs: Any) -> Prediction:
@@ -81,26 +81,22 @@ class Predict(Predictor):
             message = f"The input {', '.join(unknown)} is not in the signature, which has {wanted}; it is left out."
             warnings.warn(message, stacklevel=4)
 
-    def _parse(self, model: LM, dialect: Format, request: Request, completion: Completion) -> tuple[Prediction, Completion | None]:
-        """The prediction of one completion and, where it was cut off, the completion that closed it."""
+    def _parse(self, model: LM, dialect: Format, request: Request, completion: Completion) -> _Answer:
+        """The prediction of one completion; where that was cut off, closed by a second one."""
         try:
-            return Prediction(dialect.parse(self.signature, completion.text)), None
+            return _Answer(Prediction(dialect.parse(self.signature, completion.text)), (completion,))
         except ParseError:
             if completion.finish_reason != "length":
                 raise
         closing = dialect.close(self.signature, completion.text)
-        if closing.grammar is None:
-            return Prediction(dialect.parse(self.signature, closing.prefill)), completion
-        rest = model.generate([_continuation(request, closing.prefill, closing.grammar, closing.max_tokens)])[0][0]
-        return Prediction(dialect.parse(self.signature, closing.prefill + rest.text)), rest
-
-    def _prediction(self, parsed: list[tuple[Prediction, Completion | None]]) -> Prediction:
-        for prediction, closed_by in parsed:
-            prediction._cut_off = closed_by is not None
-        first = parsed[0][0]
-        if len(parsed) > 1:
-            first._completions = tuple(prediction for prediction, _ in parsed)
-        return first
+        text = closing.prefill
+        completions: tuple[Completion, ...] = (completion,)
+        if closing.grammar is not None:
+            rest = model.generate([_continuation(request, completion, closing)])[0][0]
+            text, completions = text + rest.text, (completion, rest)
+        prediction = Prediction(dialect.parse(self.signature, text))
+        prediction._cut_off = True
+        return _Answer(prediction, completions)
 
     def _supplied(self, inputs: Mapping[str, Any], labels: Mapping[str, Any]) -> Prediction:
         """The answer of a program that runs under `supplied_by`: the labels themselves, no model involved."""
@@ -118,14 +114,6 @@ class Predict(Predictor):
         completions: tuple[Completion, ...],
         model: str,
     ) -> None:
-        if completions:
-            prediction._info = CallInfo(
-                prompt_tokens=completions[0].prompt_tokens,
-                completion_tokens=sum(len(completion.token_ids) for completion in completions),
-                cached_tokens=completions[0].cached_tokens,
-                seconds=max(completion.seconds for completion in completions),
-                calls=1,
-            )
         trace = current_trace()
         if trace is not None:
             path = trace.paths.get(id(self), "self")
@@ -142,7 +130,34 @@ class Predict(Predictor):
             )
 
 
-def _continuation(request: Request, prefill: str, grammar: Grammar, max_tokens: int) -> Request:
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    """A prediction, and the completions that it took."""
+
+    prediction: Prediction
+    completions: tuple[Completion, ...]
+
+
+def _together(answers: Sequence[_Answer]) -> Prediction:
+    """The first prediction, which knows all of them and what the call took."""
+    first = answers[0].prediction
+    if len(answers) > 1:
+        first._completions = tuple(answer.prediction for answer in answers)
+    parts = [completion for answer in answers for completion in answer.completions]
+    first._info = CallInfo(
+        prompt_tokens=parts[0].prompt_tokens,
+        completion_tokens=sum(len(part.token_ids) for part in parts),
+        cached_tokens=parts[0].cached_tokens,
+        seconds=max(sum(part.seconds for part in answer.completions) for answer in answers),
+        calls=1 + sum(len(answer.completions) - 1 for answer in answers),
+    )
+    return first
+
+
+def _continuation(request: Request, completion: Completion, closing: Closing) -> Request:
     """The same request going on where its answer was cut off; its keys and values up to there are still in the engine's cache."""
-    sampling = replace(request.sampling, n=1, max_tokens=max_tokens, stop=())
-    return replace(request, prefill=prefill, grammar=grammar, sampling=sampling, reserve=0)
+    sampling = replace(request.sampling, n=1, max_tokens=closing.max_tokens, stop=())
+    whole = closing.prefill.startswith(completion.text)
+    generated = completion.token_ids if whole else ()
+    prefill = closing.prefill[len(completion.text) :] if whole else closing.prefill
+    return replace(request, generated=generated, prefill=prefill, grammar=closing.grammar, sampling=sampling, reserve=0)

@@ -27,7 +27,7 @@ class Step:
     prediction: Prediction
     messages: tuple[Message, ...]
     completions: tuple[Completion, ...]
-    """Empty where the labels of an example supplied the outputs."""
+    """All that the call took, with what closed an answer that was cut off; empty where the labels of an example supplied the outputs."""
     model: str
 
 

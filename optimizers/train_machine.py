@@ -47,7 +47,7 @@ class Machine:
 
 def arguments(settings: TrainSettings, machine: Machine, run_dir: Path, rows: Sequence[TokenRow], model: Any) -> Any:
     """The `SFTConfig` of a run."""
-    from trl import SFTConfig
+    from trl.trainer.sft_config import SFTConfig
 
     steps = settings.epochs * math.ceil(math.ceil(len(rows) / settings.batch_size) / settings.gradient_accumulation)
     return SFTConfig(
@@ -85,7 +85,7 @@ def lora(settings: TrainSettings) -> Any:
     targets = settings.target_modules
     return LoraConfig(
         r=settings.rank,
-        lora_alpha=settings.alpha,
+        lora_alpha=settings.alpha,  # type: ignore[arg-type]  PEFT computes with it as it is
         lora_dropout=settings.dropout,
         target_modules=targets if isinstance(targets, str) else list(targets),
         task_type="CAUSAL_LM",
@@ -111,7 +111,8 @@ def be_deterministic(machine: Machine) -> None:
 
     if machine.device == "cpu":
         torch.use_deterministic_algorithms(True, warn_only=True)
-        torch.utils.deterministic.fill_uninitialized_memory = False
+        switches: Any = torch.utils.deterministic
+        switches.fill_uninitialized_memory = False
 
 
 def _memory_is_short(machine: Machine, settings: TrainSettings, rows: Sequence[TokenRow], model: Any) -> bool:

@@ -24,6 +24,7 @@ from homefire.demo_data import stdlib_docstrings
 from homefire.engine.catalogue import pull, resolve
 from homefire.engine.pool import chosen_settings
 from homefire.engine.settings import EngineSettings
+from homefire.engine.vllm_backend import CPU_BLOCK
 from homefire.modules.json_format import JsonFormat
 
 Contestant = Literal["tuned", "homefire", "default"]
@@ -89,7 +90,7 @@ def _homefire(model: str, count: int) -> dict[str, float]:
     program.batch(warm_up)
     started = time.perf_counter()
     result = evaluate(program)
-    return {"tokens": sum(row.steps[0].completions[0].token_ids.__len__() for row in result.rows), "seconds": time.perf_counter() - started}
+    return {"tokens": sum(row.completion_tokens for row in result.rows), "seconds": time.perf_counter() - started}
 
 
 def _examples(count: int) -> list[Any]:
@@ -107,6 +108,8 @@ def _bare(contestant: str, model: str, count: int) -> dict[str, float]:
     if contestant == "tuned":
         if chosen.cores:
             os.environ["VLLM_CPU_OMP_THREADS_BIND"] = chosen.cores
+        if chosen.device == "cpu":
+            arguments["block_size"] = CPU_BLOCK
         arguments |= {
             "dtype": chosen.dtype,
             "max_model_len": chosen.context,

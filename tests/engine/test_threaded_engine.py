@@ -81,8 +81,8 @@ class CharacterEncoder:
     def __init__(self, path: Path) -> None:
         self.path = path
 
-    def encode(self, messages: tuple[Message, ...], prefill: str = "") -> list[int]:
-        return [ord(char) for char in messages[-1].content + prefill]
+    def encode_request(self, request: Request) -> list[int]:
+        return [ord(char) for char in request.messages[-1].content]
 
     def decode(self, token_ids: tuple[int, ...]) -> str:
         return "".join(map(chr, token_ids))
