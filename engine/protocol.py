@@ -51,7 +51,10 @@ class Engine(Protocol):
         ...
 
     def sleep(self) -> None:
-        """Gives the accelerator's memory back until `wake`; requests submitted meanwhile wait."""
+        """Gives the accelerator's memory back until `wake`, once what is running has ended; requests submitted meanwhile wait.
+
+        Without an accelerator nothing happens, and requests go on.
+        """
         ...
 
     def wake(self) -> None: ...

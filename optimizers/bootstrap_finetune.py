@@ -26,20 +26,11 @@ from homefire.optimizers.evaluate import Evaluate, EvaluationResult
 from homefire.optimizers.gate import Decision, Gate
 from homefire.optimizers.lineage import is_same_training, lineage_of
 from homefire.optimizers.metrics import Metric
+from homefire.optimizers.report_data import StageRow
 from homefire.optimizers.train_spec import TrainResult, TrainRow, TrainSettings, TrainSpec
 from homefire.optimizers.trainer import train
 
 Trainer = Callable[[TrainSpec, Sequence[TrainRow], Sequence[TrainRow]], TrainResult]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Stage:
-    """What a part of the run took."""
-
-    name: str
-    seconds: float
-    tokens_per_second: float | None = None
-    detail: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,7 +48,7 @@ class FinetuneResult:
     """The candidate on the same examples."""
     decision: Decision
     training: TrainResult
-    stages: tuple[Stage, ...]
+    stages: tuple[StageRow, ...]
 
 
 class BootstrapFinetune:
@@ -136,14 +127,16 @@ class _Finetuning:
         self.lm = _one_lm(student)
         self.path = _local_path(self.lm)
         self.format = current().format
-        self.stages: list[Stage] = []
+        self.stages: list[StageRow] = []
 
     def run(self, trainset: Sequence[Example], valset: Sequence[Example] | None, teacher: Module | None) -> FinetuneResult:
         options = self.options
+        if options.metric is None:
+            raise InputError("BootstrapFinetune needs a metric to tell whether the new weights are better: BootstrapFinetune(metric=...).")
+        in_service = self._in_service()
         check_labels(self.student, [*trainset, *(valset or [])], self.format)
         learn, judge = (list(trainset), list(valset)) if valset is not None else hold_out(trainset, options.holdout, options.seed)
         rows = self._rows(learn, teacher, options.metric)
-        in_service = self._in_service()
         served = self._with(in_service)
         before = self._evaluate("Evaluate before", served, judge)
         training = self._train(rows)
@@ -191,8 +184,6 @@ class _Finetuning:
         return copied
 
     def _evaluate(self, name: str, program: Module, examples: Sequence[Example]) -> EvaluationResult:
-        if self.options.metric is None:
-            raise InputError("BootstrapFinetune needs a metric to tell whether the new weights are better: BootstrapFinetune(metric=...).")
         started = time.perf_counter()
         result = Evaluate(examples, self.options.metric, num_threads=self.options.num_threads)(program)
         self._done(name, started, result.tokens_per_second, f"score {result.score} on {len(examples)} held-out examples")
@@ -220,7 +211,7 @@ class _Finetuning:
         return self.options.store.add(self.options.name, training.adapter, lineage)
 
     def _done(self, name: str, started: float, speed: float | None = None, detail: str = "") -> None:
-        self.stages.append(Stage(name=name, seconds=time.perf_counter() - started, tokens_per_second=speed, detail=detail))
+        self.stages.append(StageRow(name=name, seconds=time.perf_counter() - started, tokens_per_second=speed, detail=detail))
 
 
 def _already_served(adapter: AdapterRef) -> Decision:

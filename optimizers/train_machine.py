@@ -85,7 +85,7 @@ def lora(settings: TrainSettings) -> Any:
     targets = settings.target_modules
     return LoraConfig(
         r=settings.rank,
-        lora_alpha=settings.alpha,  # type: ignore[arg-type]  PEFT computes with it as it is
+        lora_alpha=settings.alpha,  # type: ignore[arg-type]  # PEFT computes with it as it is
         lora_dropout=settings.dropout,
         target_modules=targets if isinstance(targets, str) else list(targets),
         task_type="CAUSAL_LM",

@@ -24,9 +24,10 @@ from homefire.engine.scripted_engine import ScriptedLM
 from homefire.errors import AdapterError, ConfigError, HomefireError, InputError
 from homefire.modules.chain_of_thought import ChainOfThought
 from homefire.modules.module import Module
-from homefire.optimizers.bootstrap_finetune import FinetuneResult, Stage
+from homefire.optimizers.bootstrap_finetune import FinetuneResult
 from homefire.optimizers.evaluate import Evaluate, EvaluationResult
 from homefire.optimizers.gate import Gate
+from homefire.optimizers.report_data import StageRow
 from homefire.optimizers.train_spec import TrainResult
 from homefire.run_results import saved_rows, show_finetuning
 from homefire.run_setup import Asked, choose_lm, prepare, train_settings
@@ -265,7 +266,7 @@ def test_what_finetuning_shows(better: bool, folder: Path) -> None:
         after=after,
         decision=Gate().decide(before, after),
         training=training,
-        stages=(Stage(name="Finetune", seconds=2.0, tokens_per_second=40.0, detail="1 steps over 8 rows"),),
+        stages=(StageRow(name="Finetune", seconds=2.0, tokens_per_second=40.0, detail="1 steps over 8 rows"),),
     )
     console = Console(file=StringIO(), width=120)
     show_finetuning(result, {"program": "text -> label"}, console)

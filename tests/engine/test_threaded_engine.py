@@ -19,9 +19,9 @@ from homefire.errors import ContextTooLong, EngineError
 OLD = AdapterRef("old", 1, Path("old"))
 
 
-def settings(mode: Any = "merged", context: int = 64) -> ChosenSettings:
+def settings(mode: Any = "merged", context: int = 64, device: Any = "cpu") -> ChosenSettings:
     return ChosenSettings(
-        backend="vllm", device="cpu", dtype="bfloat16", context=context, max_batch=4, kv_cache_gib=1.0, cores="0", eager=True,
+        backend="vllm", device=device, dtype="bfloat16", context=context, max_batch=4, kv_cache_gib=1.0, cores="0", eager=True,
         prefix_caching=True, gpu_memory_fraction=None, tensor_parallel=1, adapter_mode=mode, seed=0,
     )  # fmt: skip
 
@@ -160,14 +160,28 @@ def test_a_prompt_that_does_not_fit_is_refused_at_once(engine: ThreadedEngine) -
         engine.submit(ask("x" * 70))
 
 
-def test_asleep_it_waits_and_awake_it_goes_on(engine: ThreadedEngine) -> None:
-    engine.sleep()
+def test_asleep_it_waits_and_awake_it_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(threaded, "PromptEncoder", CharacterEncoder)
+    engine = ThreadedEngine("model", Path("base"), settings(device="cuda"), HeldBackend)
+    running = engine.submit(ask("before"))
+    while not held(engine).batch:
+        pass
     held(engine).go.set()
+    engine.sleep()
+    assert running.result(5)[0].text == "base: before"
     future = engine.submit(ask("a"))
     assert not future.done()
     engine.wake()
     assert future.result(5)[0].text == "base: a"
     assert held(engine).log == ["sleep", "wake"]
+    engine.close()
+
+
+def test_without_an_accelerator_sleeping_is_nothing(engine: ThreadedEngine) -> None:
+    engine.sleep()
+    held(engine).go.set()
+    assert engine.submit(ask("a")).result(5)[0].text == "base: a"
+    assert held(engine).log == []
 
 
 def test_closing_cancels_what_waits_and_may_be_done_twice(engine: ThreadedEngine) -> None:
