@@ -31,11 +31,12 @@ def choose_backend(wanted: Literal["auto", "vllm", "transformers"], machine: Mac
         return "vllm", f"{vllm} {machine.packages[vllm]} is installed: it batches requests continuously and is the fastest here."
     _need_transformers(machine)
     if machine.system == "Linux" and (machine.gpus or machine.arch in ("x86_64", "amd64")):
-        return "transformers", f'vLLM is not installed and would be faster: pip install "homefire[{extra}]".'
+        how = 'pip install "homefire[vllm]"' if extra == "vllm" else "scripts/setup in a clone of homefire"
+        return "transformers", f"vLLM is not installed and would be faster: {how}."
     return "transformers", f"vLLM has no package for {machine.system} on {machine.arch}."
 
 
 def _need_transformers(machine: Machine) -> None:
-    for package in ("torch", "transformers"):
+    for package in ("torch", "transformers", "outlines", "xgrammar"):
         if package not in machine.packages:
             raise MissingExtra(package, "transformers", "Running a model on this machine")

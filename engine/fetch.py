@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
+import json
 import re
 import shutil
 from collections.abc import Callable
@@ -60,7 +61,11 @@ class CatalogueEntry:
 
 
 def is_checkpoint(folder: Path) -> bool:
-    """Whether a folder can be loaded: a configuration and weights."""
+    """Whether a folder can be loaded: a configuration and all its weights, also where they are in several files."""
+    index = folder / "model.safetensors.index.json"
+    if index.is_file():
+        shards = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
+        return (folder / "config.json").is_file() and all((folder / shard).is_file() for shard in shards)
     return (folder / "config.json").is_file() and any(any(folder.glob(pattern)) for pattern in ("*.safetensors", "*.bin"))
 
 

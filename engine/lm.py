@@ -16,6 +16,7 @@ from homefire.engine.pool import engine_for
 from homefire.engine.protocol import Engine, EngineInfo
 from homefire.engine.request import AdapterRef, Completion, Message, Request, Role, Sampling
 from homefire.engine.settings import EngineSettings
+from homefire.engine.stop import current_stop
 from homefire.errors import ConfigError, InputError
 
 _SAMPLING = tuple(field.name for field in fields(Sampling))
@@ -55,7 +56,9 @@ class LM:
         self._adapter = AdapterStore().resolve(adapter) if isinstance(adapter, str) else adapter
         self._source = None if engine is not None else resolve(model)
         self._engine = engine
-        self.model = engine.info.model if engine is not None else model or resolve(model).name
+        self._asked = model
+        self.model = engine.info.model if engine is not None else self._source.name if self._source is not None else ""
+        """Name of the model, without the prefix that chooses the engine."""
 
     def __call__(self, prompt: str | None = None, *, messages: Sequence[Mapping[str, str]] | None = None, **sampling: Any) -> list[str]:
         """Free text for a prompt or a chat: `n` texts."""
@@ -75,6 +78,9 @@ class LM:
         """Completions of every request, in order, computed in one batch. When one fails, the others are cancelled."""
         engine = self.engine()
         futures = [engine.submit(request) for request in requests]
+        if (stop := current_stop()) is not None:
+            for future in futures:
+                stop.watch(future)
         try:
             return [future.result() for future in futures]
         except BaseException:
@@ -84,11 +90,11 @@ class LM:
 
     def engine(self) -> Engine:
         """The engine behind this LM, started when needed."""
-        if self._engine is None:
-            assert self._source is not None
+        if self._source is not None and (self._engine is None or self._engine.closed):
             if self._adapter is not None and self._source.path is not None:
                 AdapterStore().check_base(self._adapter, self._source.path)
             self._engine = engine_for(self._source, self._settings)
+        assert self._engine is not None
         return self._engine
 
     @property
@@ -133,7 +139,7 @@ class LM:
         settings = {name: value for name, value in asdict(self._settings).items() if value is not None}
         sampling = {name: value for name, value in asdict(self._sampling).items() if value != asdict(Sampling())[name]}
         return {
-            "model": self.model,
+            "model": self._asked or self.model,
             "adapter": None if self._adapter is None else str(self._adapter),
             "settings": settings,
             "sampling": sampling,
@@ -160,6 +166,8 @@ def _checked(base: Sampling, changes: Mapping[str, Any]) -> Sampling:
         return base
     if unknown := [name for name in changes if name not in _SAMPLING]:
         raise ConfigError(f"{', '.join(map(repr, unknown))} is no sampling setting. There are: {', '.join(_SAMPLING)}.")
+    if isinstance(stop := changes.get("stop"), str | list):
+        changes = {**changes, "stop": (stop,) if isinstance(stop, str) else tuple(stop)}
     return replace(base, **changes)
 
 

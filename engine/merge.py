@@ -10,6 +10,7 @@ import json
 import math
 import os
 import shutil
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 
 KEPT = 3
 """Merged checkpoints that stay on the disk; the one used longest ago goes first."""
+_SPARED = 3600.0
+"""Seconds for which a merged checkpoint is not removed after its last use."""
 _PREFIX = "base_model.model."
 _PLAIN: Mapping[str, tuple[Any, ...]] = {
     "peft_type": ("LORA",),
@@ -75,7 +78,9 @@ def merged_checkpoint(base: Path, adapter: AdapterRef, *, root: Path | None = No
 
 
 def _remove_oldest(folder: Path, in_use: Path) -> None:
-    copies = sorted((path for path in folder.iterdir() if path.is_dir() and path != in_use), key=lambda path: path.stat().st_mtime)
+    recent = time.time() - _SPARED  # another process may be reading them
+    old = [path for path in folder.iterdir() if path.is_dir() and path != in_use and path.stat().st_mtime < recent]
+    copies = sorted(old, key=lambda path: path.stat().st_mtime)
     for path in copies[: max(0, len(copies) + 1 - KEPT)]:
         shutil.rmtree(path, ignore_errors=True)
 

@@ -35,7 +35,7 @@ def engine_for(source: ResolvedModel, settings: EngineSettings) -> Engine:
         raise UnknownModel(f"{source.name} is not a local model.")
     key = (source.backend, str(source.path), settings)
     with _lock:
-        if key not in _engines:
+        if key not in _engines or _engines[key].closed:
             chosen = chosen_settings(source, settings)
             quiet_libraries()
             load = VllmBackend if chosen.backend == "vllm" else TransformersBackend

@@ -51,12 +51,6 @@ class PromptEncoder:
         return frozenset({self._tokenizer.eos_token_id})
 
     @property
-    def pad_id(self) -> int:
-        """Id that fills up shorter rows of a batch."""
-        pad = self._tokenizer.pad_token_id
-        return int(self._tokenizer.eos_token_id if pad is None else pad)
-
-    @property
     def tokenizer(self) -> Any:
         """The Hugging Face tokenizer itself."""
         return self._tokenizer

@@ -1,6 +1,6 @@
 """The protocol of an engine: requests in, futures of completions out.
 
-Knows no backend; `vllm_engine`, `transformers_engine` and `scripted_engine` each fulfil it.
+Knows no backend; `threaded_engine` over a backend and `scripted_engine` fulfil it.
 """
 
 from __future__ import annotations
@@ -41,6 +41,11 @@ class Engine(Protocol):
 
     @property
     def info(self) -> EngineInfo: ...
+
+    @property
+    def closed(self) -> bool:
+        """Whether it takes no more requests: closed, or broken."""
+        ...
 
     def submit(self, request: Request) -> Future[list[Completion]]:
         """Queues the request; the future holds `request.sampling.n` completions. Cancelling it frees what the request held."""

@@ -45,6 +45,10 @@ class Sampling:
     """Whether completions carry the log-probability of each of their tokens."""
 
     def __post_init__(self) -> None:
+        for name, value in (("temperature", self.temperature), ("top_p", self.top_p), ("max_tokens", self.max_tokens), ("n", self.n)):
+            whole = name in ("max_tokens", "n")
+            if isinstance(value, bool) or not isinstance(value, int if whole else int | float):
+                raise InputError(f"{name} is {value!r}; it must be a {'whole number' if whole else 'number'}.")
         if self.temperature < 0:
             raise InputError(f"temperature is {self.temperature}; it must be 0 or more.")
         if not 0 < self.top_p <= 1:

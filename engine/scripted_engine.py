@@ -40,6 +40,10 @@ class ScriptedEngine:
     def info(self) -> EngineInfo:
         return EngineInfo(backend="scripted", model="scripted", context=self._context, max_batch=self._max_batch, adapter_mode="hot")
 
+    @property
+    def closed(self) -> bool:
+        return False
+
     def submit(self, request: Request) -> Future[list[Completion]]:
         free = self._context - self.count_tokens(request) - request.reserve
         if free < 1:

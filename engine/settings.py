@@ -334,7 +334,9 @@ class _Choice:
         )
 
     def _adapter_mode(self, device: Device) -> Literal["hot", "merged"]:
-        if self.backend == "vllm" and device == "cuda":
+        if self.backend == "transformers":
+            return self._settle("adapter_mode", None, "merged", "The transformers engine serves one adapter at a time, merged.")
+        if device == "cuda":
             return self._settle(
                 "adapter_mode", self.wish.adapter_mode, "hot", "LoRA kernels are quick on a GPU, so adapters mix in one batch."
             )

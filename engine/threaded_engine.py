@@ -46,8 +46,8 @@ class Backend(Protocol):
         """Puts a request into the batch; `sampling` is the request's own with the tokens that there is room for."""
         ...
 
-    def step(self) -> list[tuple[str, list[Completion]]]:
-        """Computes on; returns the requests that ended. Texts may be left empty, then the token ids are decoded."""
+    def step(self) -> list[tuple[str, list[Completion] | Exception]]:
+        """Computes on; returns the requests that ended, or failed alone. Texts may be left empty, then the token ids are decoded."""
         ...
 
     def abort(self, request_id: str) -> None:
@@ -89,8 +89,12 @@ class ThreadedEngine:
         self._running: dict[str, _Job] = {}
         self._ids = itertools.count()
         self._loaded: AdapterRef | None = None
+        self._weights_known = True
         self._asleep = False
         self._closing = False
+        self._dead = False
+        self._gate = threading.Lock()
+        """Held while something is put into the inbox, and while the thread decides that it takes nothing out any more."""
         self._broken: BaseException | None = None
         self._ready: Future[None] = Future()
         self._encoder = PromptEncoder(path)
@@ -116,14 +120,27 @@ class ThreadedEngine:
         )
 
     def submit(self, request: Request) -> Answer:
-        if self._closing or self._broken is not None:
-            raise EngineError(f"The engine of {self._name} {'broke' if self._broken else 'is closed'}. Make a new LM.") from self._broken
+        self._check_alive()
         prompt_ids = self._encoder.encode_request(request)
         max_tokens = self._encoder.room(request, len(prompt_ids), self._settings.context, self._name)
         job = _Job(request, prompt_ids, max_tokens, Future(), time.perf_counter())
         job.future.add_done_callback(lambda future: self._inbox.put(lambda: self._forget(job)) if future.cancelled() else None)
-        self._inbox.put(lambda: self._waiting.append(job))
+        self._put(lambda: self._waiting.append(job))
         return job.future
+
+    @property
+    def closed(self) -> bool:
+        return self._closing or self._dead
+
+    def _check_alive(self) -> None:
+        if self.closed:
+            what = "broke" if self._broken else "is closed"
+            raise EngineError(f"The engine of {self._name} {what}. The next call of an LM starts a new one.") from self._broken
+
+    def _put(self, action: Callable[[], None]) -> None:
+        with self._gate:
+            self._check_alive()
+            self._inbox.put(action)
 
     def count_tokens(self, request: Request) -> int:
         return len(self._encoder.encode_request(request))
@@ -153,7 +170,7 @@ class ThreadedEngine:
             except Exception as error:
                 done.set_exception(error)
 
-        self._inbox.put(run)
+        self._put(run)
         done.result()
 
     # Everything below runs on the engine's thread.
@@ -162,7 +179,7 @@ class ThreadedEngine:
         try:
             self._backend = self._load(self._path, self._settings)
         except BaseException as error:
-            self._closing = True
+            self._dead = True
             self._ready.set_exception(error)
             return
         self._ready.set_result(None)
@@ -175,7 +192,8 @@ class ThreadedEngine:
         except BaseException as error:
             self._broken = error
         finally:
-            self._closing = True
+            with self._gate:
+                self._dead = True
             self._fail_all()
             self._backend.close()
 
@@ -210,21 +228,26 @@ class ThreadedEngine:
 
     def _can_serve(self, adapter: AdapterRef | None) -> bool:
         """Whether the request can start now; swaps merged weights when nothing is running."""
-        if self._settings.adapter_mode == "hot" or adapter == self._loaded:
+        if self._settings.adapter_mode == "hot" or (self._weights_known and adapter == self._loaded):
             return True
         if self._running:
             return False
-        self._backend.load_weights(self._path if adapter is None else merged_checkpoint(self._path, adapter))
-        self._loaded = adapter
+        path = self._path if adapter is None else merged_checkpoint(self._path, adapter)
+        self._weights_known = False  # until they are whole: loading may fail half-way
+        self._backend.load_weights(path)
+        self._loaded, self._weights_known = adapter, True
         return True
 
     def _step(self) -> None:
         for request_id, completions in self._backend.step():
             self._finish(request_id, completions)
 
-    def _finish(self, request_id: str, completions: list[Completion]) -> None:
+    def _finish(self, request_id: str, completions: list[Completion] | Exception) -> None:
         job = self._running.pop(request_id, None)
         if job is None:
+            return
+        if isinstance(completions, Exception):
+            _settle(job.future, error=self._explained(completions))
             return
         if any(one.finish_reason == "aborted" for one in completions):
             problem = f"{self._settings.backend} gave a request up without an answer. HOMEFIRE_VERBOSE=1 shows its own log."
@@ -256,10 +279,8 @@ class ThreadedEngine:
             except queue.Empty:
                 break
         for job in [*self._waiting, *self._running.values()]:
-            if self._broken is None:
-                job.future.cancel()
-            else:
-                _settle(job.future, error=self._explained(self._broken))
+            closed = EngineError(f"The engine of {self._name} was closed before it answered.")
+            _settle(job.future, error=closed if self._broken is None else self._explained(self._broken))
 
     def _explained(self, error: BaseException) -> BaseException:
         if isinstance(error, HomefireError):

@@ -58,17 +58,22 @@ class TransformersBackend:
             torch.set_num_threads(settings.core_count)
         self._tokenizer: Any = AutoTokenizer.from_pretrained(path, local_files_only=True)
         self._waiting: list[_Waiting] = []
+        self._model: Any = None
+        self._steerable: Any = None
         self.load_weights(path)
 
     def add(self, request_id: str, prompt_ids: list[int], sampling: Sampling, request: Request) -> None:
         self._waiting.append(_Waiting(request_id, prompt_ids, sampling, request.grammar))
 
-    def step(self) -> list[tuple[str, list[Completion]]]:
+    def step(self) -> list[tuple[str, list[Completion] | Exception]]:
         kind = self._waiting[0].kind
         batch = [one for one in self._waiting if one.kind == kind][: self._settings.max_batch]
         taken = {one.request_id for one in batch}
         self._waiting = [one for one in self._waiting if one.request_id not in taken]
-        return self._generate(batch)
+        try:
+            return self._generate(batch)
+        except Exception as error:
+            return [(one.request_id, error) for one in batch]
 
     def abort(self, request_id: str) -> None:
         self._waiting = [one for one in self._waiting if one.request_id != request_id]
@@ -76,6 +81,7 @@ class TransformersBackend:
     def load_weights(self, path: Path) -> None:
         from transformers import AutoModelForCausalLM
 
+        self._model = self._steerable = None  # so that there is room for the new weights
         try:
             model: Any = AutoModelForCausalLM.from_pretrained(path, dtype=getattr(self._torch, self._settings.dtype), local_files_only=True)
         except (OSError, ValueError, RuntimeError) as error:
@@ -99,7 +105,7 @@ class TransformersBackend:
 
         return get_cfg_logits_processor("xgrammar", self._steerable, grammar.gbnf)
 
-    def _generate(self, batch: list[_Waiting]) -> list[tuple[str, list[Completion]]]:
+    def _generate(self, batch: list[_Waiting]) -> list[tuple[str, list[Completion] | Exception]]:
         torch, sampling = self._torch, batch[0].sampling
         longest = max(len(one.prompt_ids) for one in batch)
         pad = self._tokenizer.pad_token_id if self._tokenizer.pad_token_id is not None else self._tokenizer.eos_token_id
@@ -121,7 +127,7 @@ class TransformersBackend:
             )
         rows = output.sequences[:, longest:].reshape(len(batch), sampling.n, -1)
         logprobs = self._logprobs(output, rows) if sampling.logprobs else None
-        ended = []
+        ended: list[tuple[str, list[Completion] | Exception]] = []
         for index, one in enumerate(batch):
             said = [None] * sampling.n if logprobs is None else logprobs[index].tolist()
             ended.append((one.request_id, [self._completion(one, ids, said[i]) for i, ids in enumerate(rows[index].tolist())]))

@@ -63,9 +63,9 @@ class VllmBackend:
             prompt["cache_salt"] = str(request.adapter.path)
         self._engine.add_request(request_id, prompt, _parameters(sampling, request), lora_request=self._lora(request.adapter))
 
-    def step(self) -> list[tuple[str, list[Completion]]]:
+    def step(self) -> list[tuple[str, list[Completion] | Exception]]:
         """Computes one token of every running request; returns the requests that ended."""
-        ended = []
+        ended: list[tuple[str, list[Completion] | Exception]] = []
         for output in self._engine.step():
             if output.finished:
                 ended.append((output.request_id, [_completion(output, one) for one in output.outputs]))

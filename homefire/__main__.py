@@ -84,7 +84,7 @@ def _failed(text: str, error: Exception, code: int, debug: bool) -> int:
 
 
 def _interrupted() -> int:
-    console.print("Interrupted. What was finished is kept; the same command goes on from there.")
+    console.print("Interrupted. A finetune goes on from its last checkpoint when the same command is run again.")
     return _INTERRUPTED
 
 

@@ -200,7 +200,7 @@ def _plain(value: Any) -> Any:
         case Example():
             return value.toDict()
         case BaseModel():
-            return value.model_dump()
+            return value.model_dump(by_alias=True)
         case list() | tuple():
             return [_plain(item) for item in value]
         case dict():

@@ -8,10 +8,11 @@ from __future__ import annotations
 import copy
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from contextvars import copy_context
 from functools import partial
 from pathlib import Path
 from typing import Any, Self
+
+from pydantic_core import to_jsonable_python
 
 from homefire.configs.home import write_atomic
 from homefire.engine.lm import LM
@@ -32,8 +33,8 @@ class Module:
 
     def __call__(self, **inputs: Any) -> Prediction:
         trace = current_trace()
-        if trace is not None and not trace.paths:
-            trace.paths = {id(predictor): path for path, predictor in self.named_predictors()}
+        if trace is not None:
+            trace.name(self, self.named_predictors())
         return self.forward(**inputs)
 
     def named_predictors(self) -> list[tuple[str, Predictor]]:
@@ -61,11 +62,9 @@ class Module:
         """Runs the module on the inputs of every example, in parallel; the predictions come in the same order.
 
         Raises:
-            Exception: the first failure, once all others have ended.
+            Exception: the first failure; what is in flight is cancelled.
         """
-        context = copy_context()
-        workers = threads or self.useful_threads()
-        return run_in_threads([partial(context.copy().run, partial(self, **example.inputs())) for example in examples], workers)
+        return run_in_threads([partial(self, **example.inputs()) for example in examples], threads or self.useful_threads())
 
     def useful_threads(self) -> int:
         """Calls that are worth having in flight: as many as the engines behind the predictors batch."""
@@ -119,8 +118,9 @@ class Module:
 class Predictor(Module):
     """A module that makes one call, and that optimizers change: its instructions, demos and LM."""
 
-    def __init__(self, signature: type[Signature]) -> None:
+    def __init__(self, signature: type[Signature], config: Mapping[str, Any]) -> None:
         self.signature = signature
+        self.config = dict(config)
         self.demos: list[Example] = []
         self.lm: LM | None = None
 
@@ -140,7 +140,8 @@ class Predictor(Module):
         fields = [{"name": field.name, "description": field.description} for field in self.signature.fields.values()]
         return {
             "signature": {"instructions": self.signature.instructions, "fields": fields},
-            "demos": [demo.toDict() for demo in self.demos],
+            "demos": [to_jsonable_python(demo.toDict(), by_alias=True) for demo in self.demos],
+            "config": to_jsonable_python(self.config),
             "lm": None if self.lm is None else self.lm.dump_state(),
         }
 
@@ -156,6 +157,7 @@ class Predictor(Module):
             signature = signature.with_updated_fields(field["name"], desc=field["description"])
         self.signature = signature
         self.demos = [Example(demo) for demo in state["demos"]]
+        self.config = dict(state["config"])
         self.lm = None if state["lm"] is None else LM.from_state(state["lm"])
 
 

@@ -36,8 +36,7 @@ class Predict(Predictor):
     """
 
     def __init__(self, signature: str | type[Signature], **config: Any) -> None:
-        super().__init__(Signature(signature))
-        self.config = config
+        super().__init__(Signature(signature), config)
 
     def forward(self, *, config: Mapping[str, Any] | None = None, lm: LM | None = None, **inputs: Any) -> Prediction:
         """Answers for these inputs.
@@ -116,10 +115,10 @@ class Predict(Predictor):
     ) -> None:
         trace = current_trace()
         if trace is not None:
-            path = trace.paths.get(id(self), "self")
+            path = trace.path_of(self)
             trace.steps.append(
                 Step(
-                    path=path or "self",
+                    path=path,
                     signature=self.signature,
                     inputs=dict(inputs),
                     prediction=prediction,

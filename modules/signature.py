@@ -167,6 +167,8 @@ def _settle(cls: type[Signature], fields: Sequence[Field], instructions: str | N
         raise SignatureError(f"The field {min(twice)!r} stands twice in the signature. Every field needs a name of its own.")
     if wrong := [name for name in names if not name.isidentifier() or keyword.iskeyword(name) or name.startswith("_")]:
         raise SignatureError(f"{wrong[0]!r} cannot be the name of a field. Use letters, digits and underscores, beginning with a letter.")
+    if taken := [field.name for field in ordered if field.role == "input" and field.name in ("lm", "config")]:
+        raise SignatureError(f"An input cannot be called {taken[0]!r}, which is an option of every call. Give it another name.")
     inputs = {field.name: field for field in ordered if field.role == "input"}
     outputs = {field.name: field for field in ordered if field.role == "output"}
     if not outputs:

@@ -5,7 +5,7 @@ Knows no engine and no optimizer; steps are recorded only inside `record()`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -36,8 +36,19 @@ class Trace:
     """The steps of one run, in the order in which they ended."""
 
     steps: list[Step] = field(default_factory=list)
-    paths: dict[int, str] = field(default_factory=dict)
-    """Path of each predictor of the running program, by identity."""
+    _paths: dict[int, str] = field(default_factory=dict)
+    _named: list[object] = field(default_factory=list)
+
+    def name(self, program: object, predictors: Sequence[tuple[str, object]]) -> None:
+        """Learns the paths of a program's predictors; those of a program that a known one calls keep the paths they have."""
+        new = [(path, predictor) for path, predictor in predictors if id(predictor) not in self._paths]
+        if new:
+            self._named.append(program)  # kept alive, so that no other object takes over an id
+            self._paths.update((id(predictor), path or "self") for path, predictor in new)
+
+    def path_of(self, predictor: object) -> str:
+        """The dotted path of a predictor, `self` for one that no program has."""
+        return self._paths.get(id(predictor), "self")
 
 
 _trace: ContextVar[Trace | None] = ContextVar("homefire_trace", default=None)

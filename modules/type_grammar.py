@@ -122,6 +122,11 @@ class TypeGrammar:
     def _model(self, model: type[BaseModel], where: str) -> Rule:
         if model in self._models:
             return Rule(self._models[model])
+        checks = model.__pydantic_decorators__
+        if checks.field_validators or checks.model_validators or checks.validators or checks.root_validators:
+            raise SignatureError(
+                f"{where} is {model.__name__}, which has validators; no grammar can enforce them. Check the values yourself."
+            )
         name = self._models[model] = f"model-{len(self._models)}"
         parts: list[Term | str] = ["{"]
         for index, (field_name, info) in enumerate(model.model_fields.items()):

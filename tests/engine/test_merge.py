@@ -60,7 +60,8 @@ def test_second_call_finds_the_copy(base: Path, tmp_path: Path) -> None:
     assert (merged / "mark").exists()
 
 
-def test_copies_used_longest_ago_go_first(base: Path, tmp_path: Path) -> None:
+def test_copies_used_longest_ago_go_first(base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("homefire.engine.merge._SPARED", 0.0)
     adapters = [make_adapter(tmp_path / f"adapter{seed}", seed) for seed in range(KEPT + 1)]
     first, second, *_ = [merged_checkpoint(base, adapter, root=tmp_path / "merged") for adapter in adapters[:KEPT]]
     merged_checkpoint(base, adapters[0], root=tmp_path / "merged")

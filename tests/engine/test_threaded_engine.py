@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
-from concurrent.futures import CancelledError
 from pathlib import Path
 from typing import Any
 
@@ -43,13 +42,13 @@ class HeldBackend:
             raise ValueError("no such thing")
         self.batch[request_id] = request
 
-    def step(self) -> list[tuple[str, list[Completion]]]:
+    def step(self) -> list[tuple[str, list[Completion] | Exception]]:
         if not self.go.wait(0.02):
             return []
         if any(request.messages[-1].content == "break" for request in self.batch.values()):
             raise RuntimeError("out of memory")
         self.batches.append(len(self.batch))
-        ended = []
+        ended: list[tuple[str, list[Completion] | Exception]] = []
         for request_id, request in self.batch.items():
             text = f"{self.weights}: {request.messages[-1].content}"
             ended.append((request_id, [Completion(text=text, token_ids=(1,), finish_reason="stop", prompt_tokens=1)]))
@@ -155,6 +154,33 @@ def test_a_broken_engine_fails_everything_and_says_why(engine: ThreadedEngine) -
         engine.submit(ask("a"))
 
 
+def test_nothing_hangs_on_a_broken_engine(engine: ThreadedEngine) -> None:
+    broken = engine.submit(ask("break"))
+    held(engine).go.set()
+    with pytest.raises(EngineError):
+        broken.result(5)
+    engine._thread.join(5)
+    assert engine.closed
+    for call in (engine.sleep, engine.wake):
+        with pytest.raises(EngineError, match="broke"):
+            call()
+
+
+def test_weights_that_fail_half_way_are_loaded_again(engine: ThreadedEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+    held(engine).go.set()
+
+    def fail(path: Path) -> None:
+        held(engine).weights = "half"
+        raise OSError("disk")
+
+    whole = held(engine).load_weights
+    monkeypatch.setattr(held(engine), "load_weights", fail)
+    with pytest.raises(EngineError, match="disk"):
+        engine.submit(ask("a", OLD)).result(5)
+    monkeypatch.setattr(held(engine), "load_weights", whole)
+    assert engine.submit(ask("a")).result(5)[0].text == "base: a"
+
+
 def test_a_prompt_that_does_not_fit_is_refused_at_once(engine: ThreadedEngine) -> None:
     with pytest.raises(ContextTooLong, match="70 tokens"):
         engine.submit(ask("x" * 70))
@@ -188,7 +214,7 @@ def test_closing_cancels_what_waits_and_may_be_done_twice(engine: ThreadedEngine
     future = engine.submit(ask("a"))
     engine.close()
     engine.close()
-    with pytest.raises(CancelledError):
+    with pytest.raises(EngineError, match="was closed before it answered"):
         future.result(5)
     with pytest.raises(EngineError, match="is closed"):
         engine.submit(ask("a"))

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import enum
 from pathlib import Path
 
 import pytest
+from pydantic import BaseModel
+from pydantic import Field as PydanticField
 
 from homefire.engine.scripted_engine import ScriptedLM
 from homefire.errors import InputError
@@ -12,6 +15,8 @@ from homefire.modules.chain_of_thought import ChainOfThought
 from homefire.modules.example import Example, Prediction
 from homefire.modules.module import Module
 from homefire.modules.predict import Predict
+from homefire.modules.settings import context
+from homefire.modules.trace import record
 
 
 class Inner(Module):
@@ -61,6 +66,37 @@ def test_save_and_load(tmp_path: Path) -> None:
     assert loaded.dump_state() == program.dump_state()
     assert loaded.first.signature.equals(program.first.signature)
     assert loaded.first.demos == program.first.demos
+
+
+class Kind(enum.Enum):
+    CAT = "cat"
+
+
+class Aliased(BaseModel):
+    name: str = PydanticField(alias="fullName")
+
+
+def test_demos_of_any_type_are_saved_and_serve_again(tmp_path: Path) -> None:
+    program = Predict("a -> kind: Kind, who: Aliased", temperature=0.5)
+    program.demos = [Example(a="x", kind=Kind.CAT, who=Aliased(fullName="Tom"))]
+    program.save(tmp_path / "program.json")
+    loaded = Predict("a -> kind: Kind, who: Aliased")
+    loaded.load(tmp_path / "program.json")
+    assert loaded.config == {"temperature": 0.5}
+    loaded.lm = ScriptedLM(['{"kind": "cat", "who": {"fullName": "Kit"}}'])
+    assert loaded(a="y").who.name == "Kit"
+    assert loaded.lm.scripted.requests[0].messages[2].content == '{"kind": "cat", "who": {"fullName": "Tom"}}'
+
+
+def test_two_programs_in_one_trace_keep_their_paths() -> None:
+    first, second = ChainOfThought("a -> b"), Outer()
+    lm = ScriptedLM(['{"reasoning": "r", "b": "x"}', '{"b": 1}', '{"b": "y"}'])
+    alone = Predict("a -> b")
+    with context(lm=lm), record() as trace:
+        first(a="1")
+        second(a="2")
+        alone(a="3")
+    assert [step.path for step in trace.steps] == ["predict", "first", "self"]
 
 
 def test_what_does_not_fit_is_not_loaded(tmp_path: Path) -> None:
