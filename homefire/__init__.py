@@ -57,6 +57,7 @@ _DEFINED_IN = {
     "configure": "homefire.modules.settings",
     "context": "homefire.modules.settings",
     "field_match": "homefire.optimizers.metrics",
+    "read_files": "homefire.retrieval.passage",
     "read_folder": "homefire.retrieval.passage",
     "record": "homefire.modules.trace",
     "settings": "homefire.modules.settings",
@@ -110,6 +111,7 @@ if TYPE_CHECKING:
     from homefire.retrieval.encoder import SentenceEncoder as SentenceEncoder
     from homefire.retrieval.index import Index as Index
     from homefire.retrieval.passage import Passage as Passage
+    from homefire.retrieval.passage import read_files as read_files
     from homefire.retrieval.passage import read_folder as read_folder
 
 __all__ = ["__version__", *_DEFINED_IN]  # noqa: PLE0604
