@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from homefire.demo_data import stdlib_docstrings
+from homefire.demo_data import AREAS, stdlib_docstrings
 from homefire.engine.adapters import AdapterStore
 from homefire.engine.lm import LM
 from homefire.engine.settings import EngineSettings
@@ -21,18 +21,24 @@ from homefire.optimizers.evaluate import Evaluate, Row
 from homefire.optimizers.gate import Gate
 from homefire.optimizers.metrics import field_match
 
-AREAS = ("dates", "network", "testing")
 SIGNATURE = f"docstring -> area: Literal{list(AREAS)}"
 SMALL = EngineSettings(context=1024, kv_cache_gib=0.5, max_batch=16)
 METRIC = field_match("area")
 
 
-def examples(start: int, count: int) -> list[Example]:
+def examples(*, held_out: bool) -> list[Example]:
+    """Twelve docstrings of each area to learn from, or six others to judge by, spread over the area."""
     made = []
     for area in AREAS:
         rows = [row for row in stdlib_docstrings() if row.label == area]
-        made += [Example(docstring=row.text, area=area).with_inputs("docstring") for row in rows[start : start + count]]
+        spread = rows[:: len(rows) // 18][:18]
+        made += [
+            Example(docstring=row.text, area=area).with_inputs("docstring") for i, row in enumerate(spread) if (i % 3 == 2) == held_out
+        ]
     return made
+
+
+LEARN, JUDGE = examples(held_out=False), examples(held_out=True)
 
 
 @pytest.fixture(scope="module")
@@ -53,8 +59,8 @@ def lm(smollm2: Path) -> LM:
 def finetuned(home: object, lm: LM) -> FinetuneResult:
     program = Predict(SIGNATURE)
     program.lm = lm
-    optimizer = BootstrapFinetune(METRIC, name="areas", train_kwargs={"epochs": 2, "rank": 8, "batch_size": 8}, gate=Gate(max_p=0.2))
-    return optimizer.run(program, trainset=examples(0, 24), valset=examples(24, 14))
+    optimizer = BootstrapFinetune(METRIC, name="areas", train_kwargs={"rank": 8}, gate=Gate(max_p=0.2))
+    return optimizer.run(program, trainset=LEARN, valset=JUDGE)
 
 
 def test_it_gets_better_and_is_promoted(finetuned: FinetuneResult) -> None:
@@ -63,7 +69,7 @@ def test_it_gets_better_and_is_promoted(finetuned: FinetuneResult) -> None:
     assert finetuned.after.valid == len(finetuned.after.rows)
     assert str(AdapterStore().in_service("areas")) == "areas@1"
     lineage = AdapterStore().lineage(finetuned.adapter)
-    assert lineage.rows == 72 and lineage.settings["rank"] == 8
+    assert lineage.rows == len(LEARN) and lineage.settings["rank"] == 8
     assert lineage.scores["after"] == pytest.approx(finetuned.after.mean)
     assert [stage.name for stage in finetuned.stages] == ["Collect traces", "Evaluate before", "Finetune", "Evaluate after"]
 
@@ -77,7 +83,7 @@ def test_base_and_adapter_answer_side_by_side(finetuned: FinetuneResult, lm: LM)
     """Requests of both, mixed: each gets its own weights, and those of the base are what they were."""
     base, better = Predict(SIGNATURE), Predict(SIGNATURE)
     base.lm, better.lm = lm, lm.copy(adapter="areas")
-    held_out = examples(24, 14)
+    held_out = JUDGE
     for program, before in ((base, finetuned.before), (better, finetuned.after), (base, finetuned.before)):
         again = Evaluate(held_out, METRIC, display_progress=False)(program)
         assert [row.prediction for row in again.rows] == [row.prediction for row in before.rows]
@@ -86,7 +92,7 @@ def test_base_and_adapter_answer_side_by_side(finetuned: FinetuneResult, lm: LM)
 def test_transformers_serves_the_same_adapter(finetuned: FinetuneResult, smollm2: Path) -> None:
     program = Predict(SIGNATURE)
     program.lm = LM(f"transformers/{smollm2}", adapter="areas", settings=SMALL, max_tokens=24)
-    result = Evaluate(examples(24, 14), METRIC, display_progress=False)(program)
+    result = Evaluate(JUDGE, METRIC, display_progress=False)(program)
     same = sum(mine.prediction == theirs.prediction for mine, theirs in zip(result.rows, finetuned.after.rows, strict=True))
     assert same >= 0.9 * len(result.rows)
 
@@ -96,7 +102,7 @@ def test_adapters_per_request_give_the_same(finetuned: FinetuneResult, smollm2: 
     hot = LM(f"vllm/{smollm2}", settings=replace(SMALL, adapter_mode="hot"), max_tokens=24)
     base, better = Predict(SIGNATURE), Predict(SIGNATURE)
     base.lm, better.lm = hot, hot.copy(adapter="areas")
-    held_out = examples(24, 6)
+    held_out = JUDGE[::5]
     calls = [*((base, example) for example in held_out), *((better, example) for example in held_out)]
     with ThreadPoolExecutor(len(calls)) as pool:
         answers = list(pool.map(lambda call: call[0](**call[1].inputs()).area, calls))
@@ -114,8 +120,8 @@ def _rows(result: FinetuneResult) -> list[tuple[Example, Row, Row]]:
 def test_a_second_version_that_is_no_better_is_not_promoted(finetuned: FinetuneResult, lm: LM) -> None:
     program = Predict(SIGNATURE)
     program.lm = lm
-    settings = {"epochs": 1, "rank": 1, "learning_rate": 1e-7, "batch_size": 24}
-    result = BootstrapFinetune(METRIC, name="areas", train_kwargs=settings).run(program, trainset=examples(0, 8), valset=examples(24, 14))
+    settings = {"epochs": 1, "rank": 1, "learning_rate": 1e-7, "batch_size": 20}
+    result = BootstrapFinetune(METRIC, name="areas", train_kwargs=settings).run(program, trainset=LEARN[::6], valset=JUDGE)
     assert not result.decision.promoted
     assert str(result.adapter) == "areas@2" and str(AdapterStore().in_service("areas")) == "areas@1"
     assert result.program.predictors()[0].language_model().adapter == finetuned.adapter
@@ -133,6 +139,6 @@ def test_what_cannot_be_finetuned_says_so(home: object, lm: LM) -> None:
     from homefire.engine.scripted_engine import ScriptedLM
 
     with context(lm=ScriptedLM([])), pytest.raises(InputError, match="not a local model"):
-        BootstrapFinetune(METRIC).compile(Predict(SIGNATURE), trainset=examples(0, 2))
+        BootstrapFinetune(METRIC).compile(Predict(SIGNATURE), trainset=LEARN[:2])
     with context(lm=lm), pytest.raises(InputError, match="labels do not fit"):
-        BootstrapFinetune(METRIC).compile(Predict("docstring -> area: Literal['dates']"), trainset=examples(0, 2))
+        BootstrapFinetune(METRIC).compile(Predict("docstring -> area: Literal['dates']"), trainset=LEARN[:2])
