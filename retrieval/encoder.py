@@ -165,6 +165,7 @@ def _one_thread() -> ThreadPoolExecutor:
     cores = torch.get_num_threads()
     executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="homefire-encoder")
     executor.submit(torch.get_num_threads).result()
-    executor.submit(torch.set_num_threads, 1).result()
-    torch.set_num_threads(cores)
+    set_threads = torch._C.set_num_threads  # vLLM's CPU engine puts a function that does nothing in place of torch.set_num_threads
+    executor.submit(set_threads, 1).result()
+    set_threads(cores)
     return executor
