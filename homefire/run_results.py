@@ -15,7 +15,7 @@ from rich.text import Text
 
 from homefire.optimizers.bootstrap_finetune import FinetuneResult
 from homefire.optimizers.evaluate import EvaluationResult
-from homefire.optimizers.report_data import StageRow, interval_in_percent
+from homefire.optimizers.report_data import StageRow, interval_in_percent, speed
 
 _SHOWN_ERRORS = 3
 
@@ -98,8 +98,7 @@ def _stages(stages: Sequence[StageRow]) -> Table:
     for name, justify in (("Stage", "left"), ("Seconds", "right"), ("Tokens/s", "right"), ("Detail", "left")):
         table.add_column(name, justify="right" if justify == "right" else "left")
     for stage in stages:
-        speed = "" if stage.tokens_per_second is None else f"{stage.tokens_per_second:,.0f}"
-        table.add_row(Text(stage.name), f"{stage.seconds:.1f}", speed, Text(stage.detail))
+        table.add_row(Text(stage.name), f"{stage.seconds:.1f}", speed(stage), Text(stage.detail))
     return table
 
 
