@@ -15,6 +15,8 @@ class Grammar:
     """A context-free language in GBNF whose start rule is `root`. Equal texts are equal grammars."""
 
     gbnf: str
+    json_schema: str | None = None
+    """JSON Schema of the nearest language that has one, for servers that read no grammars; None where the language is not JSON."""
 
 
 @dataclass(frozen=True, slots=True)

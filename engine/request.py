@@ -5,6 +5,7 @@ Knows no engine: every backend takes these values and returns these values.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -35,6 +36,12 @@ class Sampling:
     temperature: float = 0.0
     """0 takes the likeliest token every time; 1 draws from the model's own distribution."""
     top_p: float = 1.0
+    top_k: int = 0
+    """Draw among this many likeliest tokens only; 0 draws among all."""
+    min_p: float = 0.0
+    """Leave out tokens less likely than this share of the likeliest one's probability."""
+    repetition_penalty: float = 1.0
+    """Above 1, tokens that the prompt or the answer has already become less likely."""
     max_tokens: int = 512
     """Most tokens of one completion."""
     n: int = 1
@@ -43,16 +50,25 @@ class Sampling:
     stop: tuple[str, ...] = ()
     logprobs: bool = False
     """Whether completions carry the log-probability of each of their tokens."""
+    rollout_id: int | str | None = None
+    """Tells apart calls that are otherwise equal, so that the response cache gives each an answer of its own. No engine reads it."""
 
     def __post_init__(self) -> None:
-        for name, value in (("temperature", self.temperature), ("top_p", self.top_p), ("max_tokens", self.max_tokens), ("n", self.n)):
-            whole = name in ("max_tokens", "n")
+        for name in ("temperature", "top_p", "top_k", "min_p", "repetition_penalty", "max_tokens", "n"):
+            value = getattr(self, name)
+            whole = name in ("top_k", "max_tokens", "n")
             if isinstance(value, bool) or not isinstance(value, int if whole else int | float):
                 raise InputError(f"{name} is {value!r}; it must be a {'whole number' if whole else 'number'}.")
         if self.temperature < 0:
             raise InputError(f"temperature is {self.temperature}; it must be 0 or more.")
         if not 0 < self.top_p <= 1:
             raise InputError(f"top_p is {self.top_p}; it must be above 0 and at most 1.")
+        if self.top_k < 0:
+            raise InputError(f"top_k is {self.top_k}; it must be 0, for no limit, or more.")
+        if not 0 <= self.min_p <= 1:
+            raise InputError(f"min_p is {self.min_p}; it must be between 0 and 1.")
+        if self.repetition_penalty <= 0:
+            raise InputError(f"repetition_penalty is {self.repetition_penalty}; it must be above 0, and 1 changes nothing.")
         if self.max_tokens < 1:
             raise InputError(f"max_tokens is {self.max_tokens}; it must be at least 1.")
         if self.n < 1:
@@ -90,6 +106,8 @@ class Request:
     """Token ids of an answer so far, as an engine generated them; the completion goes on behind them, and does not repeat them."""
     prefill: str = ""
     """Text behind `generated` that the assistant's answer is made to have next; not repeated in the completion either."""
+    thinking: bool | None = None
+    """Whether a reasoning model may think before it answers; None leaves it to the model's chat template."""
     reserve: int = 0
     """Tokens to keep free behind the completion, for a continuation that closes it."""
 
@@ -99,7 +117,9 @@ class Completion:
     """One answer to a request."""
 
     text: str
+    """The answer, without what the model thought before it."""
     token_ids: tuple[int, ...]
+    """Empty from servers that do not give token ids."""
     finish_reason: FinishReason
     """`length`: the completion reached `max_tokens` or the end of the context and may be incomplete."""
     prompt_tokens: int
@@ -109,3 +129,25 @@ class Completion:
     """Natural log-probability of each token in `token_ids`, when asked for."""
     seconds: float = 0.0
     """From submission to the last token."""
+    thinking: str = ""
+    """What a reasoning model thought before its answer."""
+    completion_tokens: int = 0
+    """Tokens that were generated, thinking included; set also where `token_ids` is empty."""
+    from_cache: bool = False
+    """Whether the response cache gave it, so that nothing was computed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Delta:
+    """A piece of text of a completion that is still being generated."""
+
+    index: int
+    """Which of the request's `n` completions."""
+    text: str
+    """What came; all pieces together are the completion's text."""
+    thinking: bool = False
+    """Whether it belongs to `Completion.thinking`."""
+
+
+Listener = Callable[[Delta], None]
+"""Hears the pieces of a request, in order. It is called on the engine's thread and must return at once; what it raises is dropped."""

@@ -76,6 +76,23 @@ class ParseError(HomefireError):
         self.text = text
 
 
+class ConstraintError(ParseError):
+    """A completion has the form and types that were asked for, but breaks constraints that no grammar enforces; says which."""
+
+    def __init__(self, problems: tuple[str, ...], text: str) -> None:
+        super().__init__(f"The completion breaks constraints: {'; '.join(problems)}. The text was: {text!r}", text)
+        self.problems = problems
+        """One sentence for each, naming the field, the value and what was wanted; shown to the model when it is asked again."""
+
+
+class ServerError(HomefireError):
+    """A model server refused a request, answered with something that is no answer, or could not be reached."""
+
+
+class CallTimeout(HomefireError):
+    """A call took longer than its timeout and was given up; what it held is free again."""
+
+
 class AdapterError(HomefireError):
     """A LoRA adapter is missing, damaged, or was trained for another base model."""
 

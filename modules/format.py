@@ -26,6 +26,17 @@ class Closing:
     """Enough tokens for the longest text of that language."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Choices:
+    """The texts that stand for the values of an output that has a fixed set of them."""
+
+    prefill: str
+    """The answer up to where the value begins."""
+    values: tuple[Any, ...]
+    texts: tuple[str, ...]
+    """Text of each value with what ends it, so that none is the beginning of another."""
+
+
 class Format(Protocol):
     """A prompt dialect. For every signature and values x of its types, `parse(answer(x)) == x`."""
 
@@ -45,6 +56,7 @@ class Format(Protocol):
         """The typed outputs.
 
         Raises:
+            ConstraintError: the text is an answer, but values break constraints that the grammar does not enforce.
             ParseError: the text is not an answer.
         """
         ...
@@ -55,4 +67,16 @@ class Format(Protocol):
 
     def reserve(self, signature: type[Signature]) -> int:
         """Most tokens that closing an answer can take, kept free in the context."""
+        ...
+
+    def partial(self, signature: type[Signature], text: str) -> dict[str, str]:
+        """The text so far of every output that has begun, in order, as a user would read it; for any beginning of an answer."""
+        ...
+
+    def choices(self, signature: type[Signature], name: str, outputs: Mapping[str, Any]) -> Choices | None:
+        """How each value of a Literal, Enum or bool output would be written behind the outputs before it; None for other types."""
+        ...
+
+    def correction(self, signature: type[Signature], problems: Sequence[str]) -> str:
+        """What the user's turn says to a model whose answer broke constraints."""
         ...
