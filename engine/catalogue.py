@@ -17,13 +17,12 @@ from typing import Literal
 from homefire.configs.console import progress, quiet_libraries
 from homefire.engine.fetch import CatalogueEntry, Kind, Report, fetch_entry, fetch_gguf, fetch_hub, is_checkpoint, models_folder
 from homefire.engine.model_facts import ModelFacts
+from homefire.engine.remote import is_remote
 from homefire.errors import UnknownModel
 
 DEFAULT_MODEL = "smollm2-135m"
-_REMOTE = frozenset(
-    {"openai", "anthropic", "azure", "azure_ai", "bedrock", "cohere", "databricks", "deepseek", "fireworks_ai", "gemini", "groq"}
-    | {"litellm_proxy", "mistral", "ollama", "ollama_chat", "openrouter", "perplexity", "sagemaker", "together_ai", "vertex_ai", "xai"}
-)
+_OTHER_PROTOCOL = frozenset({"azure_ai", "bedrock", "sagemaker", "vertex_ai", "watsonx"})
+"""Services that speak no protocol of OpenAI's at an address that can be known."""
 
 CATALOGUE: tuple[CatalogueEntry, ...] = (
     CatalogueEntry(
@@ -88,16 +87,20 @@ def resolve(name: str | None = None) -> ResolvedModel:
     """Finds the model that a name means: the one place where names are understood.
 
     Args:
-        name: A name of the catalogue, a folder, a GGUF file or a Hugging Face id; `vllm/` or `transformers/` before it chooses the backend.
+        name: A name of the catalogue, a folder, a GGUF file or a Hugging Face id; `vllm/` or `transformers/` before it chooses the backend,
+            and the prefix of a provider, as in `openai/gpt-4o-mini`, a model on a server.
             None is the environment's `HOMEFIRE_MODEL`, or the default model.
 
     Returns:
-        The model, which is on this machine. A GGUF file is converted the first time.
+        The model, which is on this machine or, with the prefix of a provider, on a server that is not asked. A GGUF file is converted
+        the first time.
 
     Raises:
         UnknownModel: there is no such model here; the message names the nearest one, or the command that fetches it.
     """
     backend, bare = parse(name)
+    if backend == "remote":
+        return ResolvedModel(name=bare, backend=backend, path=None)
     path = _find(bare)
     if path is None:
         raise _unknown(bare)
@@ -114,7 +117,7 @@ def where(name: str) -> Path:
     Raises:
         UnknownModel: it is not on this machine.
     """
-    bare = parse(name)[1]
+    bare = _local(name)
     path = _find(bare)
     if path is None:
         raise _unknown(bare)
@@ -134,7 +137,7 @@ def pull(name: str, *, on_progress: Report | None = None) -> Path:
         DiskError: no space, or the folder cannot be written.
         MissingExtra: the conversion needs packages that are not installed.
     """
-    bare = parse(name)[1]
+    bare = _local(name)
     file = Path(bare).expanduser()
     if _is_gguf(bare) and file.is_file():
         return _shown(bare, on_progress, lambda report: fetch_gguf(file, report))
@@ -173,11 +176,11 @@ def available() -> list[ModelEntry]:
     return entries
 
 
-def parse(name: str | None) -> tuple[Literal["auto", "vllm", "transformers"], str]:
-    """Backend and bare name, whether or not there is such a model.
+def parse(name: str | None) -> tuple[Literal["auto", "vllm", "transformers", "remote"], str]:
+    """Backend and bare name, whether or not there is such a model; a remote name keeps its prefix.
 
     Raises:
-        UnknownModel: the prefix is that of a remote service.
+        UnknownModel: the prefix is that of a service that cannot be called.
     """
     name = name or os.environ.get("HOMEFIRE_MODEL") or DEFAULT_MODEL
     prefix, _, rest = name.partition("/")
@@ -185,12 +188,25 @@ def parse(name: str | None) -> tuple[Literal["auto", "vllm", "transformers"], st
         return "vllm", rest
     if prefix == "transformers" and rest:
         return "transformers", rest
-    if prefix in _REMOTE and rest:
+    if is_remote(name):
+        return "remote", name
+    if prefix in _OTHER_PROTOCOL and rest:
         raise UnknownModel(
-            f"{name!r} is a remote model ({prefix}/...), and remote models are not available in this version: models run on this machine. "
-            f"Use a local one, such as {DEFAULT_MODEL}; a Hugging Face model of exactly that name is written vllm/{name}."
+            f"{name!r} is a model of a service ({prefix}) that does not speak OpenAI's protocol at an address homefire knows. If it has "
+            f"one, write LM('openai/{rest}', api_base=...); a Hugging Face model of exactly that name is written vllm/{name}."
         )
     return "auto", name
+
+
+def _local(name: str) -> str:
+    """The bare name of a model that may be on this machine."""
+    backend, bare = parse(name)
+    if backend == "remote":
+        raise UnknownModel(
+            f"{name!r} runs on a server, so there is nothing of it on this machine and nothing to fetch. Use it as it is: LM({name!r}). "
+            f"A Hugging Face model of exactly that name is written vllm/{name}."
+        )
+    return bare
 
 
 def entry_of(bare: str) -> CatalogueEntry | None:

@@ -93,10 +93,17 @@ def test_a_folder_of_something_else_is_refused(own_home: Path, tmp_path: Path) -
 
 
 @pytest.mark.parametrize("name", ["openai/gpt-4o-mini", "ollama_chat/llama3.2", "anthropic/claude", "databricks/some-model", "azure/x"])
-def test_remote_models_are_refused_clearly(own_home: Path, name: str) -> None:
-    for function in (resolve, where, pull):
-        with pytest.raises(UnknownModel, match=rf"{name}' is a remote model .*not available in this version.*vllm/{name}"):
+def test_remote_models_are_found_without_asking_and_cannot_be_fetched(own_home: Path, name: str) -> None:
+    assert (resolve(name).backend, resolve(name).name, resolve(name).path) == ("remote", name, None)
+    for function in (where, pull):
+        with pytest.raises(UnknownModel, match=rf"{name}' runs on a server.*vllm/{name}"):
             function(name)
+
+
+def test_services_of_another_protocol_are_refused_clearly(own_home: Path) -> None:
+    for function in (resolve, where, pull):
+        with pytest.raises(UnknownModel, match=r"bedrock/x' is a model of a service.*LM\('openai/x', api_base=\.\.\.\).*vllm/bedrock/x"):
+            function("bedrock/x")
 
 
 @pytest.mark.parametrize(
