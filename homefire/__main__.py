@@ -14,10 +14,12 @@ from rich.text import Text
 
 import homefire
 from homefire.cli_adapters import app as adapters
+from homefire.cli_cache import app as cache
 from homefire.cli_demo import demo
 from homefire.cli_doctor import doctor
 from homefire.cli_models import app as models
 from homefire.cli_run import evaluate_command, finetune
+from homefire.cli_serve import serve
 from homefire.configs.console import console
 from homefire.errors import HomefireError
 
@@ -34,9 +36,11 @@ app = typer.Typer(
 app.command("doctor")(doctor)
 app.add_typer(models, name="models")
 app.command("demo")(demo)
+app.command("serve")(serve)
 app.command("eval")(evaluate_command)
 app.command("finetune")(finetune)
 app.add_typer(adapters, name="adapters")
+app.add_typer(cache, name="cache")
 
 
 def _print_version(wanted: bool) -> None:

@@ -1,17 +1,24 @@
-"""The ambient settings: which LM and which format a program uses when it does not say.
+"""The ambient settings: which LM and format a program uses when it does not say, and who watches it.
 
-Read in `modules` and above only. `configure` sets them for the whole process, in every thread; `context` for a block.
+Read in `modules` and above only; callbacks and history go down to `engine` as ambient values of its own. `configure` sets them for the
+whole process, from any thread; `context` for a block, and for the tasks and threads that are started in it.
 """
 
 from __future__ import annotations
 
+import difflib
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
-from contextvars import ContextVar
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field, fields, replace
+from typing import Any, TypedDict, Unpack
 
+from homefire.engine.ambient import Ambient
+from homefire.engine.callbacks import BaseCallback, ambient_callbacks
+from homefire.engine.history import HistoryLimits, history_limits
 from homefire.engine.lm import LM
+from homefire.engine.lm_options import checked_callbacks
+from homefire.engine.threads import carry_into_threads
 from homefire.errors import ConfigError
 from homefire.modules.format import Format
 from homefire.modules.json_format import JsonFormat
@@ -19,51 +26,134 @@ from homefire.modules.json_format import JsonFormat
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """What a predictor falls back to."""
+    """What a program falls back to, and who watches it."""
 
     lm: LM | None = None
     format: Format = field(default_factory=JsonFormat)
+    callbacks: tuple[BaseCallback, ...] = ()
+    """Hear every call of modules, LMs, formats and tools."""
+    track_usage: bool = False
+    """Whether a prediction knows what each LM did for it."""
+    disable_history: bool = False
+    """Whether calls of LMs are not kept for `inspect_history`."""
+    max_history_size: int = HistoryLimits().most
+    """Calls that are kept, in the process and for each LM."""
+
+    @property
+    def adapter(self) -> Format:
+        """Another name of the format, which other systems call an adapter; a LoRA adapter belongs to an LM."""
+        return self.format
 
 
-class _Process:
-    """The settings of the whole process."""
+class Changes(TypedDict, total=False):
+    """What `configure` and `context` take."""
 
-    lock = threading.Lock()
-    settings = Settings()
+    lm: LM | None
+    format: Format | None
+    adapter: Format | None
+    callbacks: Sequence[BaseCallback] | None
+    track_usage: bool
+    disable_history: bool
+    max_history_size: int
 
 
-_block: ContextVar[Settings | None] = ContextVar("homefire_settings", default=None)
+_settings: Ambient[Settings] = Ambient("settings", Settings())
+_lock = threading.Lock()
 
 
 def current() -> Settings:
     """The settings in force here: those of the innermost `context`, otherwise those of `configure`."""
-    return _block.get() or _Process.settings
+    return _settings.get()
 
 
-def configure(*, lm: LM | None = None, format: Format | None = None) -> None:
-    """Sets the LM and the format of the whole process; what is left out stays as it is."""
-    with _Process.lock:
-        _Process.settings = _changed(_Process.settings, lm, format)
+def configure(**changes: Unpack[Changes]) -> None:
+    """Sets settings of the whole process; what is left out stays as it is.
+
+    Args:
+        changes: `lm`, `format` (also called `adapter`), `callbacks`, `track_usage`, `disable_history`, `max_history_size`. None is
+            what each is from the start.
+
+    Raises:
+        ConfigError: an unknown name, or a value of the wrong kind.
+    """
+    with _lock:
+        settings = _changed(_settings.process, changes)
+        _settings.process = settings
+        ambient_callbacks.process = settings.callbacks
+        history_limits.process = _history_of(settings)
 
 
 @contextmanager
-def context(*, lm: LM | None = None, format: Format | None = None) -> Iterator[None]:
-    """Sets the LM and the format for a block, and for what homefire runs in other threads on its behalf."""
-    token = _block.set(_changed(current(), lm, format))
-    try:
+def context(**changes: Unpack[Changes]) -> Iterator[None]:
+    """Sets settings for a block, for the tasks and threads that are started in it, and for the work that is submitted to pools in it.
+
+    A task or thread keeps them until it ends. What is left out is as it was where the block began.
+
+    Args:
+        changes: As for `configure`.
+
+    Raises:
+        ConfigError: an unknown name, or a value of the wrong kind.
+    """
+    settings = _changed(current(), changes)
+    carry_into_threads()
+    with ExitStack() as stack:
+        stack.enter_context(_settings.block(settings))
+        if "callbacks" in changes:
+            stack.enter_context(ambient_callbacks.block(settings.callbacks))
+        if "disable_history" in changes or "max_history_size" in changes:
+            stack.enter_context(history_limits.block(_history_of(settings)))
         yield
-    finally:
-        _block.reset(token)
 
 
-def _changed(settings: Settings, lm: LM | None, format: Format | None) -> Settings:
-    if isinstance(lm, str):
-        raise ConfigError(f"lm is the text {lm!r}; expected an LM. Write lm=homefire.LM({lm!r}).")
-    return replace(settings, lm=lm or settings.lm, format=format or settings.format)
+def _changed(settings: Settings, changes: Changes) -> Settings:
+    given: dict[str, Any] = dict(changes)
+    names = [*(field.name for field in fields(Settings)), "adapter"]
+    if unknown := [name for name in given if name not in names]:
+        raise ConfigError(" ".join(_unknown(name, names) for name in unknown) + f" There are: {', '.join(names)}.")
+    if "adapter" in given:
+        given["format"] = given.pop("adapter")
+    plain = Settings()
+    defaults = {"format": plain.format, "callbacks": (), "track_usage": False, "disable_history": False}
+    defaults["max_history_size"] = plain.max_history_size
+    given = {name: defaults.get(name) if value is None else value for name, value in given.items()}
+    if problems := [problem for name, value in given.items() if (problem := _problem(name, value))]:
+        raise ConfigError("; ".join(problems) + ".")
+    if "callbacks" in given:
+        given["callbacks"] = checked_callbacks(given["callbacks"])
+    return replace(settings, **given)
+
+
+def _problem(name: str, value: object) -> str | None:
+    """What is wrong with a value."""
+    match name:
+        case "lm" if not isinstance(value, LM | None):
+            return f"lm is {value!r}; expected an LM, as in lm=homefire.LM({value if isinstance(value, str) else 'smollm2-135m'!r})"
+        case "format" if isinstance(value, str):
+            return f"format is the text {value!r}; expected a format, such as homefire.JsonFormat(). A LoRA adapter belongs to an LM"
+        case "callbacks" if not isinstance(value, list | tuple):
+            return f"callbacks is {value!r}; expected a list of callbacks"
+        case "track_usage" | "disable_history" if not isinstance(value, bool):
+            return f"{name} is {value!r}; expected True or False"
+        case "max_history_size" if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+            return f"max_history_size is {value!r}; expected a whole number, 0 or more"
+    return None
+
+
+def _unknown(name: str, names: Sequence[str]) -> str:
+    near = difflib.get_close_matches(name, names, n=1)
+    return f"There is no setting {name!r}{f': did you mean {near[0]!r}?' if near else '.'}"
+
+
+def _history_of(settings: Settings) -> HistoryLimits:
+    return HistoryLimits(not settings.disable_history and settings.max_history_size > 0, settings.max_history_size)
 
 
 class _InForce:
     """Reads the settings in force: `homefire.settings.lm`."""
+
+    configure = staticmethod(configure)
+    context = staticmethod(context)
 
     @property
     def lm(self) -> LM | None:
@@ -72,6 +162,26 @@ class _InForce:
     @property
     def format(self) -> Format:
         return current().format
+
+    @property
+    def adapter(self) -> Format:
+        return current().format
+
+    @property
+    def callbacks(self) -> tuple[BaseCallback, ...]:
+        return current().callbacks
+
+    @property
+    def track_usage(self) -> bool:
+        return current().track_usage
+
+    @property
+    def disable_history(self) -> bool:
+        return current().disable_history
+
+    @property
+    def max_history_size(self) -> int:
+        return current().max_history_size
 
 
 settings = _InForce()
