@@ -27,3 +27,6 @@ class ChainOfThought(Module):
 
     def forward(self, **inputs: Any) -> Prediction:
         return self.predict(**inputs)
+
+    async def aforward(self, **inputs: Any) -> Prediction:
+        return await self.predict.acall(**inputs)

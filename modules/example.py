@@ -7,9 +7,12 @@ from __future__ import annotations
 
 from collections.abc import ItemsView, Iterator, KeysView, Mapping, ValuesView
 from dataclasses import asdict, dataclass, is_dataclass
-from typing import Any
+from types import MappingProxyType
+from typing import Any, Protocol
 
 from pydantic import BaseModel
+
+from homefire.errors import InputError
 
 
 class Example:
@@ -131,6 +134,18 @@ class CallInfo:
     cached_tokens: int = 0
     seconds: float = 0.0
     calls: int = 0
+    """Requests that it took: one, and one more for each answer that was closed or asked for again."""
+    from_cache: bool = False
+    """Whether nothing was computed: all of it was in the response cache."""
+    model: str = ""
+
+
+class FieldScorer(Protocol):
+    """What knows the probabilities of an answer's choices; see `probability`."""
+
+    def probabilities(self, name: str, outputs: Mapping[str, Any]) -> dict[Any, float]: ...
+
+    async def aprobabilities(self, name: str, outputs: Mapping[str, Any]) -> dict[Any, float]: ...
 
 
 class Prediction(Example):
@@ -139,11 +154,13 @@ class Prediction(Example):
     A Prediction with a field `score` stands for that number in arithmetic and comparisons, so that a metric may return one.
     """
 
-    def __init__(self, base: Mapping[str, Any] | Example | None = None, **fields: Any) -> None:
-        super().__init__(base, **fields)
-        self._completions: tuple[Prediction, ...] = ()
-        self._info = CallInfo()
-        self._cut_off = False
+    _completions: tuple[Prediction, ...] = ()
+    _info = CallInfo()
+    _cut_off = False
+    _thinking = ""
+    _scorer: FieldScorer | None = None
+    _probabilities: Mapping[str, dict[Any, float]] = MappingProxyType({})
+    _usage: Mapping[str, dict[str, int | float]] = MappingProxyType({})
 
     @property
     def completions(self) -> tuple[Prediction, ...]:
@@ -160,10 +177,52 @@ class Prediction(Example):
         """Whether the answer reached its token limit and was closed, so that its last fields may be shorter than the model meant."""
         return self._cut_off
 
+    @property
+    def thinking(self) -> str:
+        """What a reasoning model thought before it answered; empty for other models."""
+        return self._thinking
+
+    def get_lm_usage(self) -> dict[str, dict[str, int | float]]:
+        """Tokens, calls and seconds of each model that worked for this prediction; empty where `track_usage` is not set."""
+        return dict(self._usage)
+
+    def probabilities(self, name: str) -> dict[Any, float]:
+        """How likely each value of a Literal, Enum or bool output was, given the prompt and the outputs before it; the likeliest first.
+
+        Every value is scored whole, in one batch on the prompt that is still in the engine's cache; the result is kept.
+
+        Raises:
+            InputError: no such output, one without a fixed set of values, or a prediction that no predictor made.
+            EngineError: the engine cannot score texts.
+        """
+        if name not in self._probabilities:
+            self._probabilities = {**self._probabilities, name: self._scored_by().probabilities(name, self._store)}
+        return dict(self._probabilities[name])
+
+    async def aprobabilities(self, name: str) -> dict[Any, float]:
+        """As `probabilities`, awaited."""
+        if name not in self._probabilities:
+            self._probabilities = {**self._probabilities, name: await self._scored_by().aprobabilities(name, self._store)}
+        return dict(self._probabilities[name])
+
+    def confidence(self, name: str) -> float:
+        """Probability of the value that this prediction has, 0 to 1; raises as `probabilities` does."""
+        return self.probabilities(name)[self._store[name]]
+
+    def _scored_by(self) -> FieldScorer:
+        if self._scorer is None:
+            raise InputError("Only the prediction of a predictor has probabilities, and only where it was made; this one has no engine.")
+        return self._scorer
+
+    def __getstate__(self) -> dict[str, Any]:
+        """An engine stays where it is: copies and pickles do without it."""
+        return {name: value for name, value in self.__dict__.items() if name != "_scorer"}
+
     def copy(self, **changes: Any) -> Prediction:
         copied = Prediction(self)
         copied._store.update(changes)
-        copied._completions, copied._info, copied._cut_off = self._completions, self._info, self._cut_off
+        copied._completions, copied._info, copied._scorer = self._completions, self._info, self._scorer
+        copied._cut_off, copied._thinking, copied._usage = self._cut_off, self._thinking, self._usage
         return copied
 
     def __float__(self) -> float:

@@ -5,9 +5,10 @@ Knows no engine; a module is plain Python whose attributes are searched for pred
 
 from __future__ import annotations
 
+import asyncio
 import copy
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, Self
@@ -15,17 +16,23 @@ from typing import Any, Self
 from pydantic_core import to_jsonable_python
 
 from homefire.configs.home import write_atomic
+from homefire.engine.callbacks import BaseCallback, observed
 from homefire.engine.lm import LM
+from homefire.engine.usage import UsageTracker, track_usage
 from homefire.errors import ConfigError, InputError
 from homefire.modules.example import Example, Prediction
+from homefire.modules.field_stream import FieldDelta, Restarted, astream, stream
 from homefire.modules.parallel import run_in_threads
 from homefire.modules.settings import current
 from homefire.modules.signature import Signature
-from homefire.modules.trace import current_trace
+from homefire.modules.trace import current_trace, record
 
 
 class Module:
     """Base of all programs. Write `forward(self, **inputs) -> Prediction` and call the module itself."""
+
+    callbacks: Sequence[BaseCallback] = ()
+    """Who hears of this module's calls, beside the callbacks of the settings."""
 
     def forward(self, **inputs: Any) -> Prediction:
         """What the program does."""
@@ -35,7 +42,58 @@ class Module:
         trace = current_trace()
         if trace is not None:
             trace.name(self, self.named_predictors())
-        return self.forward(**inputs)
+        with observed("module", self, inputs, self.callbacks) as call:
+            if current().track_usage:
+                with track_usage() as usage:
+                    prediction = _with_usage(self.forward(**inputs), usage)
+            else:
+                prediction = self.forward(**inputs)
+            call.give(prediction)
+        return prediction
+
+    async def aforward(self, **inputs: Any) -> Prediction:
+        """What the program does, awaited. Unless a program says otherwise, `forward` runs on a thread of its own."""
+        return await asyncio.to_thread(self.forward, **inputs)
+
+    async def acall(self, **inputs: Any) -> Prediction:
+        """As calling the module, awaited; cancelling the task cancels what is in flight."""
+        trace = current_trace()
+        if trace is not None:
+            trace.name(self, self.named_predictors())
+        with observed("module", self, inputs, self.callbacks) as call:
+            if current().track_usage:
+                with track_usage() as usage:
+                    prediction = _with_usage(await self.aforward(**inputs), usage)
+            else:
+                prediction = await self.aforward(**inputs)
+            call.give(prediction)
+        return prediction
+
+    def stream(self, **inputs: Any) -> Iterator[FieldDelta | Restarted | Prediction]:
+        """Runs the program and yields the pieces of its outputs as they are written, the prediction last.
+
+        >>> for piece in program.stream(question="Why is the sky blue?"):  # doctest: +SKIP
+        ...     if isinstance(piece, FieldDelta):
+        ...         print(piece.text, end="")
+
+        Raises:
+            Exception: what the program raises.
+        """
+
+        def call() -> Prediction:
+            with record():
+                return self(**inputs)
+
+        return stream(call)
+
+    def astream(self, **inputs: Any) -> AsyncIterator[FieldDelta | Restarted | Prediction]:
+        """As `stream`, for `async for`."""
+
+        async def call() -> Prediction:
+            with record():
+                return await self.acall(**inputs)
+
+        return astream(call)
 
     def named_predictors(self) -> list[tuple[str, Predictor]]:
         """Every predictor once, under its dotted path: `answer`, `steps[0].predict`, `by_kind['a']`."""
@@ -74,8 +132,12 @@ class Module:
         """What optimizers change: instructions, demos and LM of every predictor, as JSON values."""
         return {path: predictor.dump_own_state() for path, predictor in self.named_predictors()}
 
-    def load_state(self, state: Mapping[str, Any]) -> None:
+    def load_state(self, state: Mapping[str, Any], *, allow_endpoint: bool = False) -> None:
         """Puts a dumped state into a program of the same shape.
+
+        Args:
+            state: What `dump_state` gave.
+            allow_endpoint: Whether to take addresses of servers from the state, see `LM.from_state`.
 
         Raises:
             InputError: the predictors are not the same.
@@ -84,14 +146,18 @@ class Module:
         if set(state) != set(own):
             raise InputError(f"The saved program has the predictors {', '.join(sorted(state))}, but this one has {', '.join(sorted(own))}.")
         for path, predictor in own.items():
-            predictor.load_own_state(state[path])
+            predictor.load_own_state(state[path], allow_endpoint=allow_endpoint)
 
     def save(self, path: str | Path) -> None:
         """Writes the state as JSON, atomically."""
         write_atomic(Path(path), json.dumps({"homefire": 1, "predictors": self.dump_state()}, ensure_ascii=False, indent=2))
 
-    def load(self, path: str | Path) -> None:
+    def load(self, path: str | Path, *, allow_endpoint: bool = False) -> None:
         """Reads what `save` wrote; no code runs.
+
+        Args:
+            path: The file.
+            allow_endpoint: Whether to take addresses of servers from the file, which then decides where prompts go.
 
         Raises:
             InputError: no such file, not a saved program, or one of another shape.
@@ -103,7 +169,7 @@ class Module:
             raise InputError(f"There is no saved program at {path}.") from None
         except (json.JSONDecodeError, KeyError, TypeError):
             raise InputError(f"{path} is not a program that `save` wrote.") from None
-        self.load_state(state)
+        self.load_state(state, allow_endpoint=allow_endpoint)
 
     def _parts(self, path: str, seen: set[int]) -> Iterator[tuple[str, Module]]:
         if id(self) in seen:
@@ -145,7 +211,7 @@ class Predictor(Module):
             "lm": None if self.lm is None else self.lm.dump_state(),
         }
 
-    def load_own_state(self, state: Mapping[str, Any]) -> None:
+    def load_own_state(self, state: Mapping[str, Any], *, allow_endpoint: bool = False) -> None:
         """Takes over what `dump_own_state` gave; types stay those of the code."""
         names = [field["name"] for field in state["signature"]["fields"]]
         if names != list(self.signature.fields):
@@ -158,7 +224,12 @@ class Predictor(Module):
         self.signature = signature
         self.demos = [Example(demo) for demo in state["demos"]]
         self.config = dict(state["config"])
-        self.lm = None if state["lm"] is None else LM.from_state(state["lm"])
+        self.lm = None if state["lm"] is None else LM.from_state(state["lm"], allow_endpoint=allow_endpoint)
+
+
+def _with_usage(prediction: Prediction, usage: UsageTracker) -> Prediction:
+    prediction._usage = usage.get_total_tokens()
+    return prediction
 
 
 def _modules_in(path: str, value: Any) -> Iterator[tuple[str, Module]]:

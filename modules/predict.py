@@ -7,18 +7,25 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
+from homefire.engine.callbacks import observed
 from homefire.engine.lm import LM
-from homefire.engine.request import Completion, Message, Request
-from homefire.errors import InputError, ParseError
+from homefire.engine.request import Completion, Message, Request, Sampling
+from homefire.errors import InputError
+from homefire.modules.call import Answer, Batches, answers
 from homefire.modules.example import CallInfo, Prediction
-from homefire.modules.format import Closing, Format
+from homefire.modules.field_stream import FieldReader, current_reader
+from homefire.modules.format import Format
 from homefire.modules.module import Predictor
+from homefire.modules.probability import Scorer
 from homefire.modules.settings import current
 from homefire.modules.signature import Signature
 from homefire.modules.trace import Step, current_labels, current_trace
+
+SEVERAL_TEMPERATURE = 0.7
+"""Temperature of several samples where none is given: drawn greedily they would all be the same."""
 
 
 class Predict(Predictor):
@@ -44,25 +51,68 @@ class Predict(Predictor):
         Raises:
             InputError: an input is missing or unknown.
             ContextTooLong: the prompt does not fit the model's context.
+            ConstraintError: the answer broke a constraint that no grammar enforces, also when it was asked for again.
             ParseError: only from engines without grammars.
         """
+        call = self._call(inputs, config, lm)
+        if isinstance(call, Prediction):
+            return call
+        batches = call.batches()
+        batch = next(batches)
+        while True:
+            try:
+                batch = batches.send(call.model.generate(batch.requests, listener=batch.listener))
+            except StopIteration as ended:
+                return self._ended(call, ended.value)
+
+    async def aforward(self, *, config: Mapping[str, Any] | None = None, lm: LM | None = None, **inputs: Any) -> Prediction:
+        """As `forward`, awaited."""
+        call = self._call(inputs, config, lm)
+        if isinstance(call, Prediction):
+            return call
+        batches = call.batches()
+        batch = next(batches)
+        while True:
+            try:
+                batch = batches.send(await call.model.agenerate(batch.requests, listener=batch.listener))
+            except StopIteration as ended:
+                return self._ended(call, ended.value)
+
+    def _call(self, inputs: Mapping[str, Any], config: Mapping[str, Any] | None, lm: LM | None) -> _Call | Prediction:
+        """What to ask, or the answer where the labels of an example supply it."""
         self._check_inputs(inputs)
         labels = current_labels()
         if labels is not None and all(name in labels for name in self.signature.output_fields):
             return self._supplied(inputs, labels)
         model, dialect = lm or self.language_model(), current().format
-        messages = dialect.render(self.signature, [demo.toDict() for demo in self.demos], inputs)
+        changes = {**self.config, **config} if config else self.config
+        with observed("adapter_format", dialect, {"signature": self.signature, "demos": self.demos, "inputs": inputs}) as formatting:
+            messages = dialect.render(self.signature, [demo.toDict() for demo in self.demos], inputs)
+            formatting.give(messages)
         request = Request(
             messages=messages,
-            sampling=model.sampling(**{**self.config, **(config or {})}),
+            sampling=_sampling(model, changes),
             grammar=dialect.grammar(self.signature),
             adapter=model.adapter,
             reserve=dialect.reserve(self.signature),
         )
-        completions = model.generate([request])[0]
-        answers = [self._parse(model, dialect, request, completion) for completion in completions]
-        prediction = _together(answers)
-        self._trace(inputs, prediction, messages, tuple(one for answer in answers for one in answer.completions), str(model))
+        return _Call(inputs, model, dialect, self.signature, request, self._reader(dialect))
+
+    def _reader(self, dialect: Format) -> FieldReader | None:
+        tell = current_reader()
+        if tell is None:
+            return None
+        trace = current_trace()
+        return FieldReader(dialect, self.signature, "self" if trace is None else trace.path_of(self), tell)
+
+    def _ended(self, call: _Call, answers: Sequence[Answer]) -> Prediction:
+        prediction = _together(answers, str(call.model))
+        for answer in answers:
+            answer.made._scorer = Scorer(call.model, call.dialect, call.signature, answer.request)
+        if current_trace() is not None:
+            self._trace(
+                call.inputs, prediction, call.request.messages, [one for answer in answers for one in answer.completions], str(call.model)
+            )
         return prediction
 
     def __call__(self, *positional: Any, **inputs: Any) -> Prediction:
@@ -80,23 +130,6 @@ class Predict(Predictor):
             message = f"The input {', '.join(unknown)} is not in the signature, which has {wanted}; it is left out."
             warnings.warn(message, stacklevel=4)
 
-    def _parse(self, model: LM, dialect: Format, request: Request, completion: Completion) -> _Answer:
-        """The prediction of one completion; where that was cut off, closed by a second one."""
-        try:
-            return _Answer(Prediction(dialect.parse(self.signature, completion.text)), (completion,))
-        except ParseError:
-            if completion.finish_reason != "length":
-                raise
-        closing = dialect.close(self.signature, completion.text)
-        text = closing.prefill
-        completions: tuple[Completion, ...] = (completion,)
-        if closing.grammar is not None:
-            rest = model.generate([_continuation(request, completion, closing)])[0][0]
-            text, completions = text + rest.text, (completion, rest)
-        prediction = Prediction(dialect.parse(self.signature, text))
-        prediction._cut_off = True
-        return _Answer(prediction, completions)
-
     def _supplied(self, inputs: Mapping[str, Any], labels: Mapping[str, Any]) -> Prediction:
         """The answer of a program that runs under `supplied_by`: the labels themselves, no model involved."""
         dialect = current().format
@@ -110,7 +143,7 @@ class Predict(Predictor):
         inputs: Mapping[str, Any],
         prediction: Prediction,
         messages: tuple[Message, ...],
-        completions: tuple[Completion, ...],
+        completions: Sequence[Completion],
         model: str,
     ) -> None:
         trace = current_trace()
@@ -123,40 +156,52 @@ class Predict(Predictor):
                     inputs=dict(inputs),
                     prediction=prediction,
                     messages=messages,
-                    completions=completions,
+                    completions=tuple(completions),
                     model=model,
                 )
             )
 
 
 @dataclass(frozen=True, slots=True)
-class _Answer:
-    """A prediction, and the completions that it took."""
+class _Call:
+    """A call that a language model has to answer."""
 
-    prediction: Prediction
-    completions: tuple[Completion, ...]
+    inputs: Mapping[str, Any]
+    model: LM
+    dialect: Format
+    signature: type[Signature]
+    request: Request
+    reader: FieldReader | None
+
+    def batches(self) -> Batches:
+        return answers(self.model, self.dialect, self.signature, self.request, self.reader)
 
 
-def _together(answers: Sequence[_Answer]) -> Prediction:
+def _sampling(model: LM, changes: Mapping[str, Any]) -> Sampling:
+    """Several samples are drawn hot enough to differ, unless a temperature is given."""
+    if not changes:
+        return model.sampling()
+    if changes.get("n", 1) > 1 and "temperature" not in changes and model.sampling().temperature == 0:
+        return model.sampling(**changes, temperature=SEVERAL_TEMPERATURE)
+    return model.sampling(**changes)
+
+
+def _together(answers: Sequence[Answer], model: str) -> Prediction:
     """The first prediction, which knows all of them and what the call took."""
-    first = answers[0].prediction
+    first = answers[0].made
+    for answer in answers:
+        if any(part.thinking for part in answer.completions):
+            answer.made._thinking = "\n".join(part.thinking for part in answer.completions if part.thinking)
     if len(answers) > 1:
-        first._completions = tuple(answer.prediction for answer in answers)
+        first._completions = tuple(answer.made for answer in answers)
     parts = [completion for answer in answers for completion in answer.completions]
     first._info = CallInfo(
         prompt_tokens=parts[0].prompt_tokens,
-        completion_tokens=sum(len(part.token_ids) for part in parts),
+        completion_tokens=sum(part.completion_tokens for part in parts),
         cached_tokens=parts[0].cached_tokens,
         seconds=max(sum(part.seconds for part in answer.completions) for answer in answers),
-        calls=1 + sum(len(answer.completions) - 1 for answer in answers),
+        calls=1 + sum(answer.follow_ups for answer in answers),
+        from_cache=all(part.from_cache for part in parts),
+        model=model,
     )
     return first
-
-
-def _continuation(request: Request, completion: Completion, closing: Closing) -> Request:
-    """The same request going on where its answer was cut off; its keys and values up to there are still in the engine's cache."""
-    sampling = replace(request.sampling, n=1, max_tokens=closing.max_tokens, stop=())
-    whole = closing.prefill.startswith(completion.text)
-    generated = completion.token_ids if whole else ()
-    prefill = closing.prefill[len(completion.text) :] if whole else closing.prefill
-    return replace(request, generated=generated, prefill=prefill, grammar=closing.grammar, sampling=sampling, reserve=0)

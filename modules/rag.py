@@ -5,6 +5,8 @@ Knows no encoder and no optimizer; which passages are good is the index's busine
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from homefire.errors import InputError, SignatureError
@@ -15,6 +17,7 @@ from homefire.modules.signature import Signature
 
 if TYPE_CHECKING:
     from homefire.retrieval.index import Index
+    from homefire.retrieval.passage import Passage
 
 
 class RAG(Module):
@@ -44,12 +47,21 @@ class RAG(Module):
         Raises:
             InputError: an input is missing, or `context` is given.
         """
+        passages = self._passages(inputs)
+        prediction = self.predict(**inputs, context=[passage.text for passage in passages])
+        return prediction.copy(passages=passages)
+
+    async def aforward(self, **inputs: Any) -> Prediction:
+        """As `forward`, awaited."""
+        passages = await asyncio.to_thread(self._passages, inputs)
+        prediction = await self.predict.acall(**inputs, context=[passage.text for passage in passages])
+        return prediction.copy(passages=passages)
+
+    def _passages(self, inputs: Mapping[str, Any]) -> list[Passage]:
         if self._query not in inputs or "context" in inputs:
             wanted = ", ".join(name for name in self.predict.signature.input_fields if name != "context")
             raise InputError(f"RAG takes the inputs {wanted} and finds the context itself; it got {', '.join(inputs) or 'nothing'}.")
-        passages = [hit.passage for hit in self.index.search([str(inputs[self._query])], self.k)[0]]
-        prediction = self.predict(**inputs, context=[passage.text for passage in passages])
-        return prediction.copy(passages=passages)
+        return [hit.passage for hit in self.index.search([str(inputs[self._query])], self.k)[0]]
 
 
 def _query(signature: type[Signature]) -> str:

@@ -12,6 +12,7 @@ from functools import partial
 from typing import Any
 
 from homefire.configs.console import Task, progress
+from homefire.engine.callbacks import observed
 from homefire.errors import (
     AdapterError,
     ConfigError,
@@ -143,7 +144,10 @@ class Evaluate:
             raise InputError("There is nothing to evaluate: give examples and a metric, as in Evaluate(devset, metric)(program).")
         _check_inputs(examples)
         run = _Run(program, chosen, self.failure_score, self.max_errors)
-        return run.over(examples, self.num_threads, self.display_progress)
+        with observed("evaluate", self, {"program": program, "devset": examples, "metric": chosen}) as call:
+            result = run.over(examples, self.num_threads, self.display_progress)
+            call.give(result)
+        return result
 
 
 class _Run:

@@ -1,9 +1,10 @@
-"""Speed of the engine against bare vLLM, as ratios within one run. Run it with: .venv/bin/python scripts/bench_engine.py
+"""Speed of the engine, as ratios within one run. Run it with: .venv/bin/python scripts/bench_engine.py --out reports/engine.json
 
-Each round measures, in a fresh process each: vLLM's own `LLM.chat` with the engine settings that homefire chose; homefire's `Evaluate`
-over the same examples; and `LLM.chat` out of the box. Same prompts, grammar and greedy sampling everywhere. Two signatures of two fields:
-`labels` has two choices; `text` has a free text that often reaches its token limit. There bare vLLM stops with broken JSON, while homefire
-also closes it: those tokens count, and so does the time they take.
+Every measurement runs in a fresh process, and contestants take turns, so that a machine that slows down slows all of them. Decoding is
+greedy, with the same prompts and grammar for homefire and for vLLM's own `LLM.chat`, which gets the engine settings that homefire chose.
+Two signatures of two outputs: `labels` has two choices; `text` has a free text that often reaches its token limit. There bare vLLM stops
+with broken JSON, while homefire also closes it: those tokens count, and so does the time they take. The response cache is off.
+`scripts/bench_dspy.py` measures the same program under DSPy.
 """
 
 from __future__ import annotations
@@ -14,7 +15,9 @@ import statistics
 import subprocess
 import sys
 import time
-from typing import Annotated, Any, Literal, NamedTuple
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any, Literal
 
 import typer
 from rich.console import Console
@@ -22,14 +25,18 @@ from rich.table import Table
 
 import homefire
 from homefire.configs.console import progress, quiet_libraries
+from homefire.configs.home import write_atomic
 from homefire.demo_data import stdlib_docstrings
 from homefire.engine.catalogue import pull, resolve
 from homefire.engine.pool import chosen_settings
+from homefire.engine.scripted_engine import ScriptedLM
 from homefire.engine.settings import EngineSettings
 from homefire.engine.vllm_backend import CPU_BLOCK
 from homefire.modules.json_format import JsonFormat
 
 MAX_TOKENS = 48
+LABELS = 77
+Measured = dict[str, float]
 
 
 class Text(homefire.Signature):
@@ -48,101 +55,40 @@ class Labels(homefire.Signature):
     returns: Literal["yes", "no", "unclear"] = homefire.OutputField()
 
 
-SIGNATURES: dict[str, type[homefire.Signature]] = {"labels": Labels, "text": Text}
-
-
-class Case(NamedTuple):
-    """One measurement."""
-
-    contestant: str
-    signature: str
-    count: int
-
-
 def texts(count: int) -> list[str]:
     """Distinct docstrings, spread over the library; the last eight are for the warm-up."""
     rows = stdlib_docstrings()
     return [rows[index * len(rows) // (count + 8)].text for index in range(count + 8)]
 
 
-def main(
-    model: Annotated[str, typer.Option(help="Model to run.")] = "smollm2-135m",
-    examples: Annotated[int, typer.Option(help="Examples for Evaluate.")] = 256,
-    at_once: Annotated[int, typer.Option(help="Requests for the comparison with vLLM out of the box.")] = 64,
-    rounds: Annotated[int, typer.Option(help="Times that everything is measured.")] = 3,
-    child: Annotated[str | None, typer.Option(hidden=True)] = None,
-    signature: Annotated[str, typer.Option(hidden=True)] = "text",
-) -> None:
-    """Measure and print."""
-    if child is not None:
-        print(json.dumps(_measure(child, model, examples, SIGNATURES[signature])))
-        return
-    pull(model)
-    speeds: dict[Case, list[float]] = {}
-    plan = [Case(who, name, examples) for name in SIGNATURES for who in ("tuned", "homefire")]
-    plan += [Case("default", "text", at_once), Case("homefire", "text", at_once)]
-    with progress("Measuring", total=rounds * len(plan)) as task:
-        for _ in range(rounds):
-            for case in plan:
-                speeds.setdefault(case, []).append(_in_child(case, model))
-                task.advance()
-    _print(speeds)
+def _examples(count: int) -> tuple[list[homefire.Example], list[homefire.Example]]:
+    made = [homefire.Example(docstring=text).with_inputs("docstring") for text in texts(count)]
+    return made[:count], made[count:]
 
 
-def _in_child(case: Case, model: str) -> float:
-    command = [sys.executable, __file__, "--child", case.contestant, "--model", model]
-    command += ["--examples", str(case.count), "--signature", case.signature]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, env={**os.environ, "HOMEFIRE_QUIET": "1"})
-    if done.returncode != 0:
-        raise SystemExit(f"{case} failed:\n{done.stderr[-3000:]}")
-    measured = json.loads(done.stdout.strip().splitlines()[-1])
-    return float(measured["tokens"] / measured["seconds"])
-
-
-def _measure(contestant: str, model: str, count: int, signature: type[homefire.Signature]) -> dict[str, float]:
-    quiet_libraries()
-    return _homefire(model, count, signature) if contestant == "homefire" else _bare(contestant, model, count, signature)
-
-
-def _homefire(model: str, count: int, signature: type[homefire.Signature]) -> dict[str, float]:
-    lm = homefire.LM(model, max_tokens=MAX_TOKENS)
+def _program(model: str, signature: Any, **sampling: Any) -> homefire.Predict:
     program = homefire.Predict(signature)
-    program.lm = lm
-    *measured, warm_up = _examples(count)
-    evaluate = homefire.Evaluate(measured, lambda example, prediction: prediction.returns == "yes", display_progress=False)
+    program.lm = homefire.LM(model, cache=False, max_tokens=MAX_TOKENS, **sampling)
+    return program
+
+
+def evaluate(model: str, count: int, signature: type[homefire.Signature]) -> Measured:
+    """`Evaluate` over the examples."""
+    program = _program(model, signature)
+    examples, warm_up = _examples(count)
     program.batch(warm_up)
+    evaluation = homefire.Evaluate(examples, lambda example, prediction: prediction.returns == "yes", display_progress=False)
     started = time.perf_counter()
-    result = evaluate(program)
+    result = evaluation(program)
     return {"tokens": sum(row.completion_tokens for row in result.rows), "seconds": time.perf_counter() - started}
 
 
-def _examples(count: int) -> list[Any]:
-    made = [homefire.Example(docstring=text).with_inputs("docstring") for text in texts(count)]
-    return [*made[:count], made[count:]]
-
-
-def _bare(contestant: str, model: str, count: int, signature: type[homefire.Signature]) -> dict[str, float]:
-    path = resolve(model).path
-    assert path is not None
-    chosen = chosen_settings(resolve(model), EngineSettings())
-    arguments: dict[str, Any] = {"model": str(path), "disable_log_stats": True}
-    if chosen.kv_cache_gib:  # without a size of its own, vLLM wants nearly all of the machine's memory and may not start
-        arguments["kv_cache_memory_bytes"] = int(chosen.kv_cache_gib * 2**30)
-    if contestant == "tuned":
-        if chosen.cores:
-            os.environ["VLLM_CPU_OMP_THREADS_BIND"] = chosen.cores
-        if chosen.device == "cpu":
-            arguments["block_size"] = CPU_BLOCK
-        arguments |= {
-            "dtype": chosen.dtype,
-            "max_model_len": chosen.context,
-            "max_num_seqs": chosen.max_batch,
-            "enforce_eager": chosen.eager,
-        }
+def bare(model: str, count: int, signature: type[homefire.Signature], tuned: bool = True) -> Measured:
+    """`LLM.chat` over the same prompts, with homefire's engine settings or as it comes."""
     from vllm import LLM, SamplingParams
     from vllm.sampling_params import StructuredOutputsParams
 
-    llm = LLM(**arguments)
+    llm = LLM(**_bare_arguments(model, tuned))
     form = JsonFormat()
     grammar = StructuredOutputsParams(grammar=form.grammar(signature).gbnf)
     sampling = SamplingParams(temperature=0, max_tokens=MAX_TOKENS, structured_outputs=grammar)
@@ -154,18 +100,185 @@ def _bare(contestant: str, model: str, count: int, signature: type[homefire.Sign
     return {"tokens": sum(len(output.outputs[0].token_ids) for output in outputs), "seconds": seconds}
 
 
-def _print(speeds: dict[Case, list[float]]) -> None:
-    middle = {case: statistics.median(values) for case, values in speeds.items()}
-    table = Table(title="Completion tokens per second")
-    for column in ("what", "signature", "requests", "median", "all rounds", "ratio to vLLM"):
+def _bare_arguments(model: str, tuned: bool) -> dict[str, Any]:
+    chosen = chosen_settings(resolve(model), EngineSettings())
+    arguments: dict[str, Any] = {"model": str(resolve(model).path), "disable_log_stats": True}
+    if chosen.kv_cache_gib:  # without a size of its own, vLLM wants nearly all of the machine's memory and may not start
+        arguments["kv_cache_memory_bytes"] = int(chosen.kv_cache_gib * 2**30)
+    if not tuned:
+        return arguments
+    if chosen.cores:
+        os.environ["VLLM_CPU_OMP_THREADS_BIND"] = chosen.cores
+    if chosen.device == "cpu":
+        arguments["block_size"] = CPU_BLOCK
+    return arguments | {
+        "dtype": chosen.dtype,
+        "max_model_len": chosen.context,
+        "max_num_seqs": chosen.max_batch,
+        "enforce_eager": chosen.eager,
+    }
+
+
+def samples(model: str, count: int) -> Measured:
+    """Eight samples of one call against eight calls, one after the other."""
+    program = _program(model, Text, temperature=0.8)
+    examples, warm_up = _examples(count)
+    program.batch(warm_up)
+    started = time.perf_counter()
+    for example in examples:
+        program(docstring=example.docstring, config={"n": 8})
+    together = time.perf_counter() - started
+    started = time.perf_counter()
+    for example in examples:
+        for _ in range(8):
+            program(docstring=example.docstring)
+    return {"ratio": (time.perf_counter() - started) / together}
+
+
+def prefix(model: str, count: int) -> Measured:
+    """Share of the prompt tokens of a ten-demo prompt that are served from the prefix cache."""
+    program = _program(model, Labels)
+    examples, warm_up = _examples(count)
+    program.batch(warm_up)
+    program.demos = [homefire.Example(docstring=text, kind="computes", returns="yes") for text in texts(10)[:10]]
+    infos = [prediction.info for prediction in program.batch(examples)]
+    return {"ratio": sum(info.cached_tokens for info in infos) / sum(info.prompt_tokens for info in infos)}
+
+
+def choices(model: str, count: int) -> Measured:
+    """All probabilities of a label among 77 against generating the label: one call at a time, and a batch at once."""
+    names = sorted({row.text.split()[0].strip(".,:;()'\"").lower() for row in stdlib_docstrings()})
+    labels = tuple([name for name in names if name.isalpha() and len(name) > 3][:LABELS])
+    if len(labels) < LABELS:
+        raise SystemExit(f"This Python's library has only {len(labels)} words for labels.")
+    signature = homefire.Signature("docstring -> label: L", custom_types={"L": Literal[labels]})
+    program = _program(model, signature)
+    examples, warm_up = _examples(count)
+    for prediction in program.batch(warm_up):
+        prediction.probabilities("label")
+    generating: list[float] = []
+    scoring: list[float] = []
+    for example in examples:
+        started = time.perf_counter()
+        prediction = program(docstring=example.docstring)
+        generating.append(time.perf_counter() - started)
+        started = time.perf_counter()
+        prediction.probabilities("label")
+        scoring.append(time.perf_counter() - started)
+    return {"ratio": sum(generating) / sum(scoring), "milliseconds": 1000 * statistics.median(scoring)}
+
+
+def overhead(model: str, count: int) -> Measured:
+    """Milliseconds of a call of Predict with an engine that answers at once."""
+    program = homefire.Predict(Labels)
+    program.lm = ScriptedLM(lambda request: '{"kind": "reads", "returns": "yes"}')
+    best = float("inf")
+    for _ in range(7):
+        started = time.perf_counter()
+        for _ in range(count):
+            program(docstring="Return the answer.")
+        best = min(best, (time.perf_counter() - started) / count)
+    return {"milliseconds": 1000 * best}
+
+
+def imported(model: str, count: int) -> Measured:
+    """Seconds and megabytes of `import homefire`, over those of a bare interpreter."""
+    code = "{}\nimport resource, time; print(time.perf_counter() - s, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)"
+    runs: dict[str, list[list[float]]] = {"import homefire": [], "pass": []}
+    for _ in range(count):
+        for what, seen in runs.items():
+            line = code.format(f"import time; s = time.perf_counter()\n{what}")
+            seen.append([float(word) for word in subprocess.check_output([sys.executable, "-c", line], text=True).split()])
+    own, none = ([statistics.median(values) for values in zip(*seen, strict=True)] for seen in runs.values())
+    return {"seconds": own[0] - none[0], "megabytes": own[1] - none[1]}
+
+
+CASES: dict[str, tuple[int, Callable[[str, int], Measured]]] = {
+    "bare labels": (512, lambda model, count: bare(model, count, Labels)),
+    "homefire labels": (512, lambda model, count: evaluate(model, count, Labels)),
+    "bare text": (512, lambda model, count: bare(model, count, Text)),
+    "homefire text": (512, lambda model, count: evaluate(model, count, Text)),
+    "default text": (64, lambda model, count: bare(model, count, Text, tuned=False)),
+    "homefire 64 texts": (64, lambda model, count: evaluate(model, count, Text)),
+    "samples": (6, samples),
+    "prefix": (256, prefix),
+    "choices": (24, choices),
+    "overhead": (2000, overhead),
+    "import": (9, imported),
+}
+"""What is measured, with the number of examples that it takes."""
+
+
+def main(
+    model: Annotated[str, typer.Option(help="Model to run.")] = "smollm2-135m",
+    rounds: Annotated[int, typer.Option(help="Times that everything is measured.")] = 3,
+    only: Annotated[str, typer.Option(help="Measure only cases whose name has this in it.")] = "",
+    examples: Annotated[int | None, typer.Option(help="Examples of the cases with hundreds, for a quick look.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Save all measurements there, as JSON.")] = None,
+    child: Annotated[str | None, typer.Option(hidden=True)] = None,
+) -> None:
+    """Measure, print and save."""
+    if child is not None:
+        quiet_libraries()
+        count, measure = CASES[child]
+        print(json.dumps(measure(model, min(count, examples or count) if count > 100 else count)))
+        return
+    pull(model)
+    wanted = [name for name in CASES if only in name]
+    found: dict[str, list[Measured]] = {name: [] for name in wanted}
+    with progress("Measuring", total=rounds * len(wanted)) as task:
+        for _ in range(rounds):
+            for name in wanted:
+                found[name].append(_in_child(name, model, examples))
+                task.advance()
+                if out is not None:
+                    write_atomic(out, json.dumps(found, indent=2))
+    _print(found)
+
+
+def _in_child(name: str, model: str, examples: int | None) -> Measured:
+    command = [sys.executable, __file__, "--child", name, "--model", model]
+    command += ["--examples", str(examples)] if examples else []
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env={**os.environ, "HOMEFIRE_QUIET": "1"})
+    if done.returncode != 0:
+        raise SystemExit(f"{name} failed:\n{done.stderr[-3000:]}")
+    measured: Measured = json.loads(done.stdout.strip().splitlines()[-1])
+    return measured
+
+
+def _print(found: dict[str, list[Measured]]) -> None:
+    """The table: medians of the rounds, ratios between contestants of the same round."""
+    table = Table(title="The engine")
+    for column in ("what", "wanted", "median", "all rounds"):
         table.add_column(column)
-    names = {"tuned": "LLM.chat with homefire's settings", "homefire": "homefire Evaluate", "default": "LLM.chat out of the box"}
-    for case, values in speeds.items():
-        bare = next(other for other in speeds if other[1:] == case[1:] and other.contestant != "homefire")
-        rounds = ", ".join(f"{value:.0f}" for value in values)
-        ratio = f"{middle[case] / middle[bare]:.2f}"
-        table.add_row(names[case.contestant], case.signature, str(case.count), f"{middle[case]:.0f}", rounds, ratio)
+    for title, own, other, wanted in (
+        ("Evaluate over bare LLM.chat, labels, tokens/s", "homefire labels", "bare labels", "0.97"),
+        ("Evaluate over bare LLM.chat, text, tokens/s", "homefire text", "bare text", "0.97"),
+        ("Evaluate over LLM.chat out of the box, text, tokens/s", "homefire 64 texts", "default text", ""),
+    ):
+        if own in found and other in found:
+            ratios = [_speed(ours) / _speed(theirs) for ours, theirs in zip(found[own], found[other], strict=True)]
+            table.add_row(title, wanted, f"{statistics.median(ratios):.2f}", ", ".join(f"{ratio:.2f}" for ratio in ratios))
+            for name in (own, other):
+                table.add_row(f"   {name}", "", f"{statistics.median(map(_speed, found[name])):.0f} tokens/s", "")
+    for title, name, unit, wanted in (
+        ("n=8 over eight calls", "samples", "ratio", "3"),
+        ("ten-demo prompt: share served from the prefix cache", "prefix", "ratio", "0.9"),
+        ("77 labels: generating over scoring all, one call at a time", "choices", "ratio", "1"),
+        ("77 labels: scoring all of them", "choices", "milliseconds", ""),
+        ("Predict's own cost", "overhead", "milliseconds", "0.1"),
+        ("import homefire", "import", "seconds", "0.3"),
+        ("import homefire", "import", "megabytes", "40"),
+    ):
+        if found.get(name):
+            values = [measured[unit] for measured in found[name]]
+            rounds = ", ".join(f"{value:.3g}" for value in values)
+            table.add_row(title, wanted, f"{statistics.median(values):.3g}{'' if unit == 'ratio' else ' ' + unit}", rounds)
     Console().print(table)
+
+
+def _speed(measured: Measured) -> float:
+    return measured["tokens"] / measured["seconds"]
 
 
 if __name__ == "__main__":
