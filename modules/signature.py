@@ -11,9 +11,10 @@ import typing
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, Unpack
 
 from homefire.errors import SignatureError
+from homefire.modules.field_constraints import Constraints, constraint_metadata
 from homefire.modules.signature_text import caller_scope, parse_signature, resolve_annotations
 from homefire.modules.type_grammar import TypeGrammar
 
@@ -36,16 +37,41 @@ class Declared:
 
     role: FieldRole
     description: str
+    constraints: tuple[tuple[str, Any], ...] = ()
+
+    def field(self, name: str, annotation: Any) -> Field:
+        """The field of this name; its constraints become part of its type."""
+        metadata = constraint_metadata(dict(self.constraints))
+        return Field(name, Annotated[(annotation, *metadata)] if metadata else annotation, self.role, self.description)
 
 
-def InputField(desc: str = "") -> Any:
-    """Marks an annotated attribute of a signature class as an input."""
-    return Declared("input", desc)
+def InputField(desc: str = "", *, description: str = "", **constraints: Unpack[Constraints]) -> Any:
+    """Marks an annotated attribute of a signature class as an input.
+
+    Args:
+        desc: What it is, in words; shown to the model.
+        description: Another name of `desc`.
+        constraints: `gt`, `ge`, `lt`, `le`, `multiple_of`, `min_length`, `max_length`, `pattern`, `max_digits`, `decimal_places` or
+            `discriminator`, as in pydantic's `Field`.
+    """
+    return _declared("InputField", "input", desc or description, constraints)
 
 
-def OutputField(desc: str = "") -> Any:
-    """Marks an annotated attribute of a signature class as an output."""
-    return Declared("output", desc)
+def OutputField(desc: str = "", *, description: str = "", **constraints: Unpack[Constraints]) -> Any:
+    """Marks an annotated attribute of a signature class as an output; takes what `InputField` takes.
+
+    >>> class Rate(Signature):
+    ...     text: str = InputField()
+    ...     stars: int = OutputField(desc="five is best", ge=1, le=5)
+    """
+    return _declared("OutputField", "output", desc or description, constraints)
+
+
+def _declared(function: str, role: FieldRole, description: str, constraints: Mapping[str, Any]) -> Declared:
+    if unknown := [name for name in constraints if name not in Constraints.__annotations__]:
+        known = ", ".join(Constraints.__annotations__)
+        raise TypeError(f"{function}() takes no argument {unknown[0]!r}; it takes desc and the constraints {known}.")
+    return Declared(role, description, tuple((name, value) for name, value in constraints.items() if value is not None))
 
 
 class Signature:
@@ -92,7 +118,7 @@ class Signature:
                 raise SignatureError(
                     f"{cls.__name__}.{name} is neither an input nor an output. Write `{name}: ... = InputField()` or `= OutputField()`."
                 )
-            fields[name] = Field(name, annotation, declared.role, declared.description)
+            fields[name] = declared.field(name, annotation)
         untyped = [name for name, value in vars(cls).items() if isinstance(value, Declared) and name not in fields]
         if untyped:
             raise SignatureError(f"{cls.__name__}.{untyped[0]} has no type. Write `{untyped[0]}: str = ...`.")
@@ -111,7 +137,7 @@ class Signature:
             raise SignatureError(f"The field {name!r} is {field!r}; expected InputField() or OutputField().")
         same = [one for one in cls.fields.values() if one.role == field.role]
         other = [one for one in cls.fields.values() if one.role != field.role]
-        same.insert(index if index >= 0 else len(same) + 1 + index, Field(name, type_, field.role, field.description))
+        same.insert(index if index >= 0 else len(same) + 1 + index, field.field(name, type_))
         return cls._with([*same, *other])
 
     @classmethod
@@ -184,13 +210,10 @@ def _settle(cls: type[Signature], fields: Sequence[Field], instructions: str | N
 
 def _check_type(field: Field) -> None:
     where = f"The output {field.name!r}"
-    TypeGrammar().value(field.type, where)
-    try:
-        TypeGrammar(tight=True).longest(field.type, where)
-    except RecursionError:
-        raise SignatureError(
-            f"{where} has a type that contains itself without end, so it has no value. Make the inner field Optional."
-        ) from None
+    for tight in (False, True):
+        types = TypeGrammar(tight=tight)
+        types.value(field.type, where)
+        types.bare(field.type, where)
 
 
 def _default_instructions(inputs: Mapping[str, Field], outputs: Mapping[str, Field]) -> str:

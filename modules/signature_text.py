@@ -12,12 +12,16 @@ import decimal
 import enum
 import inspect
 import sys
+import types
 import typing
 import uuid
 from collections.abc import Mapping
 from typing import Any, Literal
 
+import pydantic
+
 from homefire.errors import SignatureError
+from homefire.modules.field_constraints import plain_field
 
 Role = Literal["input", "output"]
 
@@ -47,7 +51,10 @@ def resolve_annotations(cls: type) -> dict[str, Any]:
     """The annotations of a class body as types, also where they are strings that name what is local to the caller."""
     scope = {**caller_scope(), **vars(sys.modules[cls.__module__])} if cls.__module__ in sys.modules else caller_scope()
     own = inspect.get_annotations(cls)
-    return {name: _evaluate(value, scope, f"{cls.__name__}.{name}") if isinstance(value, str) else value for name, value in own.items()}
+    return {
+        name: _evaluate(value, scope, f"{cls.__name__}.{name}", is_code=True) if isinstance(value, str) else value
+        for name, value in own.items()
+    }
 
 
 def caller_scope() -> dict[str, Any]:
@@ -102,12 +109,16 @@ def _parse_half(half: str, whole: str, scope: Mapping[str, Any]) -> list[tuple[s
     ]
 
 
-def _evaluate(annotation: str, scope: Mapping[str, Any], where: str) -> Any:
-    known = {**vars(typing), "datetime": datetime, "decimal": decimal, "enum": enum, "uuid": uuid, **scope, **_plain_builtins()}
+def _evaluate(annotation: str, scope: Mapping[str, Any], where: str, *, is_code: bool = False) -> Any:
+    """The type that an annotation names; `is_code` says that it was written in a class body, where it may call what it likes."""
+    seen = scope if is_code else {name: value for name, value in scope.items() if _may_name(name, value)}
+    known = {**vars(typing), **_WELL_KNOWN, **seen, **_plain_builtins()}
     try:
-        tree = ast.parse(annotation.strip(), mode="eval")
-        _refuse_calls(tree, annotation, where)
-        return eval(compile(tree, "<annotation>", "eval"), {"__builtins__": {}}, known)
+        tree = _ClassForModule(known).visit(ast.parse(annotation.strip(), mode="eval"))
+        if not is_code:
+            _refuse_calls(tree, annotation, where)
+        builtin_names = vars(builtins) if is_code else {}
+        return eval(compile(ast.fix_missing_locations(tree), "<annotation>", "eval"), {"__builtins__": builtin_names}, known)
     except NameError as error:
         unknown = f"{error.name!r} means nothing here. Import it, or pass custom_types={{{error.name!r}: ...}}."
         raise SignatureError(f"{where} has the type {annotation!r}, and {unknown}") from None
@@ -115,10 +126,55 @@ def _evaluate(annotation: str, scope: Mapping[str, Any], where: str) -> Any:
         raise SignatureError(f"{where} has the type {annotation!r}, which cannot be read: {error}.") from None
 
 
+_WELL_KNOWN: dict[str, Any] = {
+    "datetime": datetime,
+    "decimal": decimal,
+    "enum": enum,
+    "uuid": uuid,
+    "date": datetime.date,
+    "time": datetime.time,
+    "timedelta": datetime.timedelta,
+    "Decimal": decimal.Decimal,
+    "UUID": uuid.UUID,
+    "Field": plain_field,
+    "PositiveInt": pydantic.PositiveInt,
+    "NonNegativeInt": pydantic.NonNegativeInt,
+    "PositiveFloat": pydantic.PositiveFloat,
+    "NonNegativeFloat": pydantic.NonNegativeFloat,
+}
+"""Names of the standard library and pydantic that need no import."""
+
+
+def _may_name(name: str, value: Any) -> bool:
+    """Whether a name of the caller's can be meant; a variable that happens to be called `date` or `time` is not."""
+    return name not in _WELL_KNOWN or isinstance(value, type | types.ModuleType) or typing.get_origin(value) is not None
+
+
 def _plain_builtins() -> dict[str, Any]:
     return {name: value for name, value in vars(builtins).items() if isinstance(value, type)} | {"None": None, "True": True, "False": False}
 
 
+class _ClassForModule(ast.NodeTransformer):
+    """Lets `datetime` mean the class where it stands alone, and the module in `datetime.date`."""
+
+    def __init__(self, known: Mapping[str, Any]) -> None:
+        self._active = known.get("datetime") is datetime
+
+    def visit_Attribute(self, node: ast.Attribute) -> ast.AST:
+        return node
+
+    def visit_Name(self, node: ast.Name) -> ast.AST:
+        return ast.Attribute(node, "datetime", node.ctx) if self._active and node.id == "datetime" else node
+
+
 def _refuse_calls(tree: ast.AST, annotation: str, where: str) -> None:
-    if any(isinstance(node, ast.Call | ast.Lambda | ast.Await | ast.NamedExpr) for node in ast.walk(tree)):
-        raise SignatureError(f"{where} has the type {annotation!r}; a type calls nothing.")
+    """Refuses all code in a type but `Field(...)` with plain values."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Lambda | ast.Await | ast.NamedExpr) or (isinstance(node, ast.Call) and not _is_plain_field(node)):
+            raise SignatureError(f"{where} has the type {annotation!r}; a type calls nothing but Field(...) with plain values.")
+
+
+def _is_plain_field(call: ast.Call) -> bool:
+    named = isinstance(call.func, ast.Name) and call.func.id == "Field"
+    values = [keyword.value.operand if isinstance(keyword.value, ast.UnaryOp) else keyword.value for keyword in call.keywords]
+    return named and not call.args and all(isinstance(value, ast.Constant) for value in values)

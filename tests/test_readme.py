@@ -11,6 +11,7 @@ import pytest
 import homefire
 from homefire.engine.request import Request
 from homefire.engine.scripted_engine import ScriptedLM
+from homefire.modules.constraints import enforcement_table
 from homefire.modules.settings import current
 
 README = Path(__file__).parents[1] / "README.md"
@@ -43,3 +44,7 @@ def test_the_blocks_run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys:
     assert "'good':" in said
     assert "lightblue{'scripted':" in said
     assert "thirty" in said and "leave.md" in said
+
+
+def test_the_table_of_types_is_the_one_that_is_tested() -> None:
+    assert enforcement_table() in README.read_text(encoding="utf-8")

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Literal
+import datetime
+from decimal import Decimal
+from typing import Any, Literal
+from uuid import UUID
 
 import pytest
 from pydantic import BaseModel
 
 from homefire.errors import SignatureError
 from homefire.modules.signature import InputField, OutputField, Signature
+from homefire.modules.type_words import in_words
 
 
 class Review(Signature):
@@ -82,8 +86,10 @@ def test_a_subclass_adds_fields() -> None:
         ("a -> a", "twice"),
         ("a b -> c", "cannot be read"),
         ("a -> b: Unknown", "means nothing here"),
-        ("a -> b: set[int]", "no grammar"),
+        ("a -> b: complex", "no grammar"),
         ("a -> b: print('x')", "calls nothing"),
+        ("a -> b: Annotated[int, Field(default_factory=print)]", "calls nothing"),
+        ("a -> b: Annotated[int, Field(ge=5, le=3)]", "there is none"),
         ("a -> class", "cannot be read"),
         ("a -> _b", "cannot be the name"),
     ],
@@ -105,3 +111,59 @@ def test_an_endless_type_is_refused() -> None:
 
 class Endless(BaseModel):
     inner: Endless
+
+
+def test_constraints_become_part_of_the_type() -> None:
+    class Rated(Signature):
+        text: str = InputField()
+        stars: int = OutputField(desc="five is best", ge=1, le=5)
+        title: str | None = OutputField(description="short", max_length=80)
+
+    assert in_words(Rated.output_fields["stars"].type) == "whole number from 1 to 5"
+    assert in_words(Rated.output_fields["title"].type) == "text of at most 80 characters or null"
+    assert Rated.output_fields["title"].description == "short"
+    assert Rated.append("more", OutputField(ge=1, pattern="a"), str | int) is not None
+
+
+def test_equal_constraints_make_equal_fields() -> None:
+    one, other = (Signature("a -> b").append("c", OutputField(max_digits=3, ge=low), Decimal) for low in (1, 1))
+    assert one.equals(other)
+    assert not one.equals(Signature("a -> b").append("c", OutputField(max_digits=3, ge=2), Decimal))
+    assert Signature("a -> b: Annotated[int, Field(ge=1)]").equals(Signature("a -> b: Annotated[int, Field(ge=1)]"))
+
+
+@pytest.mark.parametrize(
+    ("field", "type_", "says"),
+    [
+        (OutputField(ge=5, le=3), int, "there is none"),
+        (OutputField(ge=3), str, "does not apply"),
+        (OutputField(max_length=3), int, "does not apply"),
+        (OutputField(min_length=4, max_length=3), list[int], "nothing is"),
+        (OutputField(pattern="^a$", min_length=3), str, "no text of its length does"),
+        (OutputField(pattern="("), str, "cannot be used"),
+        (OutputField(max_digits=2, decimal_places=0, ge=100), Decimal, "contradict"),
+        (OutputField(multiple_of=7, ge=8, le=13), int, "there is none"),
+        (OutputField(min_length=3), set[bool], "different items"),
+    ],
+)
+def test_constraints_that_nothing_meets_are_refused(field: Any, type_: Any, says: str) -> None:
+    with pytest.raises(SignatureError, match=f"The output 'c' .*{says}"):
+        Signature("a -> b").append("c", field, type_)
+
+
+def test_an_unknown_constraint_is_named() -> None:
+    with pytest.raises(TypeError, match="OutputField\\(\\) takes no argument 'prefix'"):
+        OutputField(prefix="Answer:")  # type: ignore[call-arg]
+
+
+def test_well_known_types_need_no_import() -> None:
+    date = "a variable that is no type"
+    made = Signature("a -> day: date, at: datetime, start: datetime.time, price: Decimal, key: UUID, count: PositiveInt")
+    types = [field.type for field in made.output_fields.values()]
+    assert types[:5] == [datetime.date, datetime.datetime, datetime.time, Decimal, UUID]
+    assert in_words(types[5]) == "whole number of at least 1"
+    assert date
+
+
+def test_names_of_dict_methods_are_fine_as_fields() -> None:
+    assert list(Signature("text -> items: list[str], keys: str, values: int").output_fields) == ["items", "keys", "values"]

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import enum
 import json
-from typing import Any, Literal
+from datetime import date
+from typing import Annotated, Any, Literal
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pydantic import BaseModel, TypeAdapter
+from pydantic import BaseModel, Field, TypeAdapter
 
+from homefire.engine.grammar import Term
 from homefire.errors import SignatureError
+from homefire.modules.bare_text import write_line
 from homefire.modules.type_grammar import TypeGrammar
 
 xgrammar = pytest.importorskip("xgrammar")
@@ -34,11 +37,14 @@ class Tree(BaseModel):
 
 
 def accepts(annotation: Any, text: str, *, tight: bool = False) -> bool:
+    types = TypeGrammar(tight=tight)
+    return accepts_term(types, types.value(annotation, "The output 'x'"), text)
+
+
+def accepts_term(types: TypeGrammar, term: Term, text: str) -> bool:
     from xgrammar.testing import _is_grammar_accept_string
 
-    types = TypeGrammar(tight=tight)
-    root = types.value(annotation, "The output 'x'")
-    return bool(_is_grammar_accept_string(xgrammar.Grammar.from_ebnf(types.builder.build(root).gbnf), text))
+    return bool(_is_grammar_accept_string(xgrammar.Grammar.from_ebnf(types.builder.build(term).gbnf), text))
 
 
 STRATEGIES: list[tuple[Any, st.SearchStrategy[Any]]] = [
@@ -92,12 +98,76 @@ def test_tight_values_are_short_and_of_the_type() -> None:
     assert TypeGrammar(tight=True).longest(str, "x") >= 50
 
 
-class Constrained(BaseModel):
-    model_config = {"arbitrary_types_allowed": True}
-    age: set[int]
-
-
-@pytest.mark.parametrize("annotation", [set[int], complex, object, Any, dict[int, str], list, Constrained, tuple[int, ...]])
+@pytest.mark.parametrize("annotation", [complex, object, Any, list, dict, bytes, dict[tuple[int, int], str], Literal[b"a"], range])
 def test_a_type_without_grammar_is_refused_by_name(annotation: Any) -> None:
     with pytest.raises(SignatureError, match="'x'"):
         TypeGrammar().value(annotation, "The output 'x'")
+
+
+class Leaf(BaseModel):
+    value: int
+
+
+class Sum(BaseModel):
+    left: Leaf | Sum
+    right: Sum | Leaf
+
+
+def test_a_tight_grammar_takes_the_simplest_member_of_a_union() -> None:
+    assert accepts(Sum, '{"left": {"value": 1}, "right": {"value": 2}}', tight=True)
+    assert accepts(Sum, '{"left": {"left": {"value": 1}, "right": {"value": 2}}, "right": {"value": 2}}')
+    assert TypeGrammar(tight=True).longest(Sum, "x") < 100
+
+
+class Endless(BaseModel):
+    inner: Endless
+
+
+def test_what_contains_itself_without_end_may_still_be_left_out() -> None:
+    with pytest.raises(SignatureError, match="without end"):
+        TypeGrammar().value(Endless, "The output 'x'")
+    assert accepts(list[Endless], "[]")
+    assert accepts(Endless | None, "null")
+
+
+def test_dates_are_real() -> None:
+    for text in ("2024-02-29", "2000-02-29", "2023-12-31", "0001-01-01", "2023-04-30"):
+        assert accepts(date, f'"{text}"'), text
+    for text in ("2023-02-29", "1900-02-29", "2023-04-31", "0000-01-01", "2023-13-01", "2023-00-10", "2023-01-00", "2023-1-1"):
+        assert not accepts(date, f'"{text}"'), text
+
+
+def test_bounds_hold_to_the_digit() -> None:
+    small = Annotated[int, Field(ge=-12, le=105)]
+    assert [n for n in range(-130, 1100) if accepts(small, str(n))] == list(range(-12, 106))
+    share = Annotated[float, Field(gt=0, le=1)]
+    assert all(accepts(share, text) for text in ("1", "1.0", "0.5", "0.001", "1e-07"))
+    assert not any(accepts(share, text) for text in ("0", "0.0", "1.01", "2", "-0.5", "1e-400", "01"))
+
+
+@pytest.mark.parametrize("pattern", [r"^[\w.+-]+@[\w-]+(\.[\w-]+)+$", r"^[a-f_^\]\\]+$", r"^[^\n<]{3}$", r"\d\d"])
+def test_what_matches_a_pattern_is_accepted_in_both_forms(pattern: str) -> None:
+    annotation, types = Annotated[str, Field(pattern=pattern)], TypeGrammar()
+    found = TypeAdapter(annotation)
+    terms = {types.value(annotation, "x"): json.dumps, types.bare(annotation, "x"): lambda text: write_line(text)}
+
+    @settings(max_examples=20, deadline=None)
+    @given(st.from_regex(pattern, fullmatch=False, alphabet=st.characters(max_codepoint=126)))
+    def check(text: str) -> None:
+        try:
+            found.validate_python(text)
+        except ValueError:
+            return
+        for term, write in terms.items():
+            assert term is not None
+            assert accepts_term(types, term, write(text)), text
+
+    check()
+
+
+def test_equal_types_have_equal_grammars() -> None:
+    def gbnf() -> str:
+        types = TypeGrammar()
+        return types.builder.build(types.value(dict[str, list[Tree] | None], "x")).gbnf
+
+    assert gbnf() == gbnf()
