@@ -5,12 +5,14 @@ Knows no engine. Serving and training both take their tokens from here, so that 
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from homefire.engine.request import Message, Request
-from homefire.errors import ContextTooLong, EngineError, MissingExtra
+from homefire.engine.thinking import Tags, Thinking, find_tags, has_switch
+from homefire.errors import ContextTooLong, EngineError, InputError, MissingExtra
 
 
 class PromptEncoder:
@@ -41,7 +43,10 @@ class PromptEncoder:
             raise EngineError(
                 f"The model in {path} has a slow tokenizer, without tokenizer.json. Take a version of the model that has one."
             )
-        self._fast = self._tokenizer.backend_tokenizer  # encoding through it changes no state, so threads need no lock
+        template: str = self._tokenizer.get_chat_template()
+        self._tags = find_tags(template)
+        self._switch = has_switch(template)
+        self._fast = _with_plain_tags(self._tokenizer.backend_tokenizer, self._tags)  # its encoding changes no state: threads need no lock
         self._fast.no_truncation()
         self._fast.no_padding()
 
@@ -51,23 +56,53 @@ class PromptEncoder:
         return frozenset({self._tokenizer.eos_token_id})
 
     @property
+    def special_ids(self) -> frozenset[int]:
+        """Ids of the tokens that stand for no text."""
+        return frozenset(number for number, token in self._fast.get_added_tokens_decoder().items() if token.special)
+
+    @property
     def tokenizer(self) -> Any:
         """The Hugging Face tokenizer itself."""
         return self._tokenizer
 
-    def encode(self, messages: Sequence[Message]) -> list[int]:
+    def encode(self, messages: Sequence[Message], thinking: bool | None = None) -> list[int]:
         """Token ids of a prompt that ends where the model's answer begins."""
-        turns = [{"role": message.role, "content": message.content} for message in messages]
-        text: str = self._tokenizer.apply_chat_template(turns, add_generation_prompt=True, tokenize=False)
-        return self.encode_text(text)
+        return self.encode_text(self._render(messages, thinking))
 
     def encode_request(self, request: Request) -> list[int]:
-        """Token ids of a prompt with what there already is of its answer."""
-        return [*self.encode(request.messages), *request.generated, *(self.encode_text(request.prefill) if request.prefill else ())]
+        """Token ids of a prompt with what there already is of its answer.
+
+        A prefill belongs to the answer: where a reasoning model would still be thinking, the end of its thoughts is put before it, and
+        behind generated tokens that end inside them.
+        """
+        prompt, prefill = self._render(request.messages, request.thinking), request.prefill
+        if self._tags is not None and (request.generated or prefill) and not prefill.lstrip().startswith(self._tags.closing):
+            block = Thinking(self._tags, begun=prompt.rstrip().endswith(self._tags.opening))
+            if block.inside(self.decode(request.generated)):
+                prefill = self._tags.end + prefill
+        return [*self.encode_text(prompt), *request.generated, *(self.encode_text(prefill) if prefill else ())]
+
+    def thinking(self, request: Request) -> Thinking | None:
+        """The block of thoughts that the completion may begin with; None where there can be none."""
+        if self._tags is None or request.generated or request.prefill:
+            return None
+        tail = self._render(request.messages, request.thinking).rstrip()
+        return None if tail.endswith(self._tags.closing) else Thinking(self._tags, begun=tail.endswith(self._tags.opening))
 
     def encode_text(self, text: str) -> list[int]:
-        """Token ids of plain text, with no special tokens added."""
-        ids: list[int] = self._fast.encode(text, add_special_tokens=False).ids
+        """Token ids of plain text, with no special tokens added.
+
+        Raises:
+            InputError: the text cannot be written as UTF-8.
+        """
+        try:
+            ids: list[int] = self._fast.encode(text, add_special_tokens=False).ids
+        except (TypeError, UnicodeEncodeError) as error:
+            lone = next((f"{char!r} at position {place}" for place, char in enumerate(text) if "\ud800" <= char <= "\udfff"), None)
+            if lone is None:
+                raise
+            problem = f"A message holds half of a surrogate pair, {lone}, which is no character. "
+            raise InputError(problem + "Write text.encode('utf-16', 'surrogatepass').decode('utf-16', 'replace').") from error
         return ids
 
     def decode(self, token_ids: Sequence[int]) -> str:
@@ -85,3 +120,33 @@ class PromptEncoder:
         if free < 1:
             raise ContextTooLong(prompt_tokens, context, model)
         return min(request.sampling.max_tokens, free)
+
+    def _render(self, messages: Sequence[Message], thinking: bool | None) -> str:
+        from jinja2 import TemplateError
+
+        turns = [{"role": message.role, "content": self._content(message)} for message in messages]
+        switches = {} if thinking is None else {"enable_thinking": thinking, "thinking": thinking}
+        try:
+            text: str = self._tokenizer.apply_chat_template(turns, add_generation_prompt=True, tokenize=False, **switches)
+        except TemplateError as error:
+            roles = ", ".join(message.role for message in messages) or "no messages"
+            raise InputError(f"The model's chat template refuses these messages ({roles}): {error}. Send turns that it knows.") from error
+        if self._tags is None or thinking is not False:
+            return text
+        opened = text.rstrip().endswith(self._tags.opening)
+        return text if self._switch and not opened else self._tags.switched_off(text)
+
+    def _content(self, message: Message) -> str:
+        """What a turn says; the thoughts before an earlier answer are not sent back."""
+        return message.content if self._tags is None or message.role != "assistant" else self._tags.without_block(message.content)
+
+
+def _with_plain_tags(fast: Any, tags: Tags | None) -> Any:
+    """The tokenizer with tags that are text: where they are special tokens, decoding would lose them."""
+    names = () if tags is None else (tags.opening, tags.closing)
+    if not any(token.special and token.content in names for token in fast.get_added_tokens_decoder().values()):
+        return fast
+    state = json.loads(fast.to_str())
+    for token in state["added_tokens"]:
+        token["special"] = token["special"] and token["content"] not in names
+    return type(fast).from_str(json.dumps(state))

@@ -178,7 +178,7 @@ class _Finetuning:
     def _with(self, adapter: AdapterRef | None) -> Module:
         copied = self.student.deepcopy()
         for predictor in copied.predictors():
-            predictor.lm = predictor.language_model().copy(adapter=adapter)
+            predictor.lm = predictor.language_model().copy(adapter=adapter, thinking=False)  # rows hold answers, no thoughts
             if self.options.exclude_demos and adapter is not None:
                 predictor.demos = []
         return copied

@@ -10,7 +10,7 @@ gradients are those of separate rows. The ends come last and in line, so that on
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -39,9 +39,13 @@ class TokenRow:
         return len(self.prompt) + len(self.completion)
 
 
-def encode(encoder: PromptEncoder, rows: Iterable[TrainRow], end: int) -> list[TokenRow]:
-    """The tokens of each row: the prompt as the engine renders it for an answer, then the completion and `end`."""
-    return [TokenRow(prompt=tuple(encoder.encode(row.prompt)), completion=(*encoder.encode_text(row.completion), end)) for row in rows]
+def encode(encoder: PromptEncoder, rows: Sequence[TrainRow], end: int) -> list[TokenRow]:
+    """The tokens of each row: the prompt as the engine renders it for an answer without thoughts, then the completion and `end`."""
+    made = []
+    for row in rows:
+        prompt = tuple(encoder.encode(row.prompt, thinking=False))
+        made.append(TokenRow(prompt=prompt, completion=(*encoder.encode_text(row.completion), end)))
+    return made
 
 
 def end_of_turn(encoder: PromptEncoder, checkpoint: Path) -> int:

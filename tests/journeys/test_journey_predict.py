@@ -2,29 +2,36 @@
 
 from __future__ import annotations
 
+import asyncio
 import enum
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
+from datetime import date
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import psutil
 import pytest
-from pydantic import BaseModel
+from pydantic import AfterValidator, BaseModel, Field
 
 from homefire.engine.lm import LM
 from homefire.engine.request import Message, Request, Sampling
 from homefire.engine.settings import EngineSettings
 from homefire.errors import ContextTooLong, InputError
 from homefire.modules.chain_of_thought import ChainOfThought
-from homefire.modules.example import Example
+from homefire.modules.chat_format import ChatFormat
+from homefire.modules.example import Example, Prediction
+from homefire.modules.field_stream import FieldDelta
+from homefire.modules.format import Format
 from homefire.modules.predict import Predict
 from homefire.modules.settings import context
 from homefire.modules.signature import InputField, OutputField, Signature
+from homefire.modules.xml_format import XmlFormat
 
 SMALL = EngineSettings(context=1024, kv_cache_gib=0.5, max_batch=16)
 
@@ -32,6 +39,12 @@ SMALL = EngineSettings(context=1024, kv_cache_gib=0.5, max_batch=16)
 class Area(enum.Enum):
     HOTEL = "hotel"
     FOOD = "food"
+
+
+def even(value: int) -> int:
+    if value % 2:
+        raise ValueError(f"{value} is odd, but must be even")
+    return value
 
 
 class Guest(BaseModel):
@@ -87,6 +100,68 @@ def test_an_output_at_its_token_limit_is_closed(lm: LM, max_tokens: int) -> None
         prediction = ChainOfThought("question -> answer: int, sure: bool", max_tokens=max_tokens)(question="Tell me a very long story.")
     assert prediction.cut_off
     assert isinstance(prediction.answer, int) and isinstance(prediction.sure, bool)
+
+
+@pytest.mark.parametrize("dialect", [ChatFormat(), XmlFormat()], ids=["chat", "xml"])
+@pytest.mark.parametrize("max_tokens", [3, 25, 120])
+def test_the_other_formats_are_enforced_and_closed_too(lm: LM, dialect: Format, max_tokens: int) -> None:
+    with context(lm=lm, format=dialect):
+        prediction = Predict(Review, max_tokens=max_tokens)(text=TEXTS[2])
+    assert prediction.mood in ("good", "bad") and isinstance(prediction.guest, Guest) and isinstance(prediction.scores, dict)
+
+
+class Booking(Signature):
+    """Make up a booking."""
+
+    wish: str = InputField()
+    nights: int = OutputField(ge=3, le=12)
+    code: Annotated[str, Field(pattern=r"^[A-Z]{2}-\d{4}$")] = OutputField()
+    day: date = OutputField()
+    rooms: set[Literal["small", "large", "suite"]] = OutputField(min_length=1)
+    guests: Annotated[int, AfterValidator(even)] = OutputField()
+
+
+def test_constraints_hold(lm: LM) -> None:
+    with context(lm=lm):
+        booking = Predict(Booking)(wish="A week by the sea for the two of us, one large room.")
+    assert 3 <= booking.nights <= 12
+    assert re.fullmatch(r"[A-Z]{2}-\d{4}", booking.code)
+    assert isinstance(booking.day, date)
+    assert booking.rooms and booking.guests % 2 == 0
+
+
+def test_choices_have_probabilities_also_where_one_begins_another(lm: LM) -> None:
+    answers = ("no", "yes", "yes, but only sometimes")
+    signature = Signature("question -> sure: bool, answer: Literal['no', 'yes', 'yes, but only sometimes']")
+    with context(lm=lm):
+        prediction = Predict(signature)(question="Is the sky blue?")
+    chances = prediction.probabilities("answer")
+    assert set(chances) == set(answers) and sum(chances.values()) == pytest.approx(1)
+    assert 0 < prediction.confidence("answer") == chances[prediction.answer]
+    assert set(prediction.probabilities("sure")) == {True, False}
+
+
+def test_pieces_come_field_by_field(lm: LM) -> None:
+    with context(lm=lm):
+        *pieces, last = Predict("question -> reasoning: str, sure: bool", max_tokens=40).stream(question="Why is the sky blue?")
+    assert isinstance(last, Prediction)
+    texts = {name: "".join(piece.text for piece in pieces if isinstance(piece, FieldDelta) and piece.field == name) for name in last}
+    assert texts["reasoning"].startswith(last.reasoning) and texts["sure"] == str(last.sure).lower()
+    assert len(pieces) > 3
+
+
+def test_many_tasks_share_one_batch_and_a_cancelled_one_lets_the_others_go_on(lm: LM) -> None:
+    async def main() -> list[Prediction | BaseException]:
+        program = Predict("question -> reasoning: str, answer: int", max_tokens=30)
+        tasks = [asyncio.create_task(program.acall(question=f"What is {index} and {index}?")) for index in range(6)]
+        await asyncio.sleep(0.2)
+        tasks[0].cancel()
+        return await asyncio.gather(*tasks, return_exceptions=True)
+
+    with context(lm=lm):
+        cancelled, *others = asyncio.run(main())
+    assert isinstance(cancelled, asyncio.CancelledError)
+    assert all(isinstance(one, Prediction) and isinstance(one.answer, int) for one in others)
 
 
 def test_free_text_samples_and_logprobs(lm: LM) -> None:
