@@ -10,10 +10,11 @@ from dataclasses import dataclass
 from homefire.configs.home import size
 from homefire.engine.backend import choose_backend
 from homefire.engine.catalogue import entry_of, parse, resolve
+from homefire.engine.choice import choose
 from homefire.engine.machine import Machine, installed
 from homefire.engine.model_facts import ModelFacts, model_facts
-from homefire.engine.settings import BackendName, ChosenSettings, EngineSettings, choose
-from homefire.errors import EngineError, MissingExtra
+from homefire.engine.settings import BackendName, ChosenSettings, EngineSettings
+from homefire.errors import EngineError, MissingExtra, UnknownModel
 
 _VISION_AND_SOUND = ["torchvision", "torchaudio", "torchcodec"]
 _ROOM = 2_000_000_000
@@ -53,10 +54,12 @@ def diagnose(machine: Machine, model: str | None = None, settings: EngineSetting
     """Finds what would serve a model on this machine, and what is missing.
 
     Raises:
-        UnknownModel: there is no such model; one of the catalogue that is not here yet is a gap instead.
+        UnknownModel: there is no such model on this machine; one of the catalogue that is not here yet is a gap instead.
         ConfigError: the settings ask for what this machine or model cannot do.
     """
     wanted, name = parse(model)
+    if wanted == "remote":
+        raise UnknownModel(f"{name} runs on a server. Name a model of this machine: `homefire models list` shows them.")
     gaps: list[Gap] = []
     facts = _facts(model, name, gaps)
     backend: BackendName | None = None

@@ -7,14 +7,17 @@ from __future__ import annotations
 
 import atexit
 import threading
+from pathlib import Path
 
 from homefire.configs.console import progress, quiet_libraries
 from homefire.engine.backend import choose_backend
 from homefire.engine.catalogue import ResolvedModel
+from homefire.engine.choice import choose
 from homefire.engine.machine import detect
 from homefire.engine.model_facts import model_facts
 from homefire.engine.protocol import Engine
-from homefire.engine.settings import ChosenSettings, EngineSettings, choose
+from homefire.engine.replicas import Replicas
+from homefire.engine.settings import ChosenSettings, EngineSettings
 from homefire.engine.threaded_engine import ThreadedEngine
 from homefire.engine.transformers_backend import TransformersBackend
 from homefire.engine.vllm_backend import VllmBackend
@@ -38,10 +41,16 @@ def engine_for(source: ResolvedModel, settings: EngineSettings) -> Engine:
         if key not in _engines or _engines[key].closed:
             chosen = chosen_settings(source, settings)
             quiet_libraries()
-            load = VllmBackend if chosen.backend == "vllm" else TransformersBackend
             with progress(f"Starting {source.name} on {chosen.backend}"):
-                _engines[key] = ThreadedEngine(source.name, source.path, chosen, load)
+                _engines[key] = _started(source.name, source.path, chosen)
         return _engines[key]
+
+
+def _started(name: str, path: Path, settings: ChosenSettings) -> Engine:
+    load = VllmBackend if settings.backend == "vllm" else TransformersBackend
+    if settings.data_parallel > 1:
+        return Replicas(settings, lambda share: ThreadedEngine(name, path, share, load))
+    return ThreadedEngine(name, path, settings, load)
 
 
 def chosen_settings(source: ResolvedModel, settings: EngineSettings) -> ChosenSettings:

@@ -35,6 +35,8 @@ class EngineInfo:
     """All that changes answers beside the request: weights, number type, endpoint. Equal identities give equal answers, so it is a part of
     the response cache's key; empty: answers of this engine are never cached."""
     structured: Structured = "grammar"
+    continues: bool = True
+    """Whether a request may carry the beginning of its answer: `generated`, `prefill`."""
     scores: bool = False
     """Whether `score` works."""
     settings: dict[str, str] = field(default_factory=dict)

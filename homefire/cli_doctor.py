@@ -49,6 +49,8 @@ def _show(diagnosis: Diagnosis, console: Console) -> None:
     if diagnosis.chosen is not None:
         rows = [(name, value, diagnosis.chosen.reasons[name]) for name, value in diagnosis.chosen.in_words().items() if name != "backend"]
         _section(console, "Settings", rows)
+        if diagnosis.chosen.dropped:
+            _section(console, "Without effect here", list(diagnosis.chosen.dropped.items()))
     console.print()
     for gap in diagnosis.gaps:
         console.print(Text.assemble(("missing: " if gap.blocks else "advice: ", "bold red" if gap.blocks else "bold yellow"), gap.what))

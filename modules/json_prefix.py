@@ -12,7 +12,9 @@ from dataclasses import dataclass
 from typing import Any
 
 _DECODER = json.JSONDecoder(strict=False)
-_DANGLING = re.compile(r"\\(u[0-9a-fA-F]{0,3})?$")
+_HEX = "[0-9a-fA-F]"
+_PAIR = rf"[dD][89abAB]{_HEX}{{2}}\\u[dD][c-fC-F]{_HEX}{{2}}"
+_WHOLE_CHARACTERS = re.compile(rf"(?:[^\\]|\\[^u]|\\u(?:{_PAIR}|(?![dD][89abAB]){_HEX}{{4}}))*+", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,25 +33,39 @@ def read_prefix(text: str, names: Sequence[str]) -> Prefix:
     """Splits the beginning of `{"a": ..., "b": ...}` into its complete fields and the one that is not.
 
     Args:
-        text: Any prefix of an object whose keys are `names`, in that order.
+        text: Any beginning of an object whose keys are `names`, in that order, perhaps with words before it.
         names: Keys in order.
     """
     done: list[tuple[str, str]] = []
-    position = 1
-    for index, name in enumerate(names):
-        key = f"{', ' if index else ''}{json.dumps(name, ensure_ascii=False)}: "
-        if not text.startswith(key, position):
-            return Prefix(done=tuple(done))
-        position += len(key)
+    position = text.find("{") + 1
+    for index, name in enumerate(names if position else ()):
+        key = re.compile(rf"\s*{',' if index else ''}\s*{re.escape(json.dumps(name, ensure_ascii=False))}\s*:\s*").match(text, position)
+        if key is None:
+            break
+        position = key.end()
         try:
             _, end = _DECODER.raw_decode(text, position)
-        except json.JSONDecodeError:
-            return Prefix(done=tuple(done), open_field=name, open_text=text[position:])
+        except (ValueError, RecursionError):
+            end = len(text)
         if end == len(text):
             return Prefix(done=tuple(done), open_field=name, open_text=text[position:])
         done.append((name, text[position:end]))
         position = end
     return Prefix(done=tuple(done))
+
+
+def shown(text: str) -> str:
+    """The beginning of a JSON value as a person reads it: strings without quotes and escapes, the rest as it is."""
+    if not text.startswith('"'):
+        return text.strip()
+    try:
+        value, _ = _DECODER.raw_decode(text)
+    except ValueError:
+        try:
+            value = json.loads(f'{without_half_escape(text)}"', strict=False)
+        except ValueError:
+            return text[1:]
+    return str(value)
 
 
 def longest_whole(text: str, accept: Callable[[Any], bool]) -> str | None:
@@ -61,11 +77,18 @@ def longest_whole(text: str, accept: Callable[[Any], bool]) -> str | None:
         closed = text[: cut.end] + cut.closing
         try:
             value = json.loads(closed, strict=False)
-        except json.JSONDecodeError:
+        except (ValueError, RecursionError):
             continue
         if accept(value):
             return closed
     return None
+
+
+def without_half_escape(text: str) -> str:
+    """The beginning of the inside of a JSON string, or of JSON, that ends with a whole character; halves of a pair are none."""
+    found = _WHOLE_CHARACTERS.match(text)
+    assert found is not None, "it matches the empty text too"
+    return found.group()
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,17 +120,7 @@ def _cuts(text: str) -> list[_Cut]:
         elif char in ",":
             cuts.append(_Cut(index, "".join(reversed(stack))))
     if in_string:
-        cuts.append(_Cut(len(text) - len(_dangling(text)), '"' + "".join(reversed(stack))))
+        cuts.append(_Cut(len(without_half_escape(text)), '"' + "".join(reversed(stack))))
     elif text:
         cuts.append(_Cut(len(text), "".join(reversed(stack))))
     return cuts[::-1]
-
-
-def _dangling(text: str) -> str:
-    """The end of the text that is half an escape; an even number of backslashes is no escape."""
-    match = _DANGLING.search(text)
-    if match is None:
-        return ""
-    before = text[: match.start()]
-    backslashes = len(before) - len(before.rstrip("\\"))
-    return match.group() if backslashes % 2 == 0 else ""

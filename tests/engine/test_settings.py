@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
-from dataclasses import fields, replace
+import re
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
+from homefire.configs.load import load
+from homefire.engine.choice import choose
 from homefire.engine.machine import Gpu, Machine
-from homefire.engine.settings import GIB, ChosenSettings, EngineSettings, ModelFacts, choose
+from homefire.engine.model_facts import ModelFacts
+from homefire.engine.settings import GIB, ChosenSettings, EngineSettings
 from homefire.errors import ConfigError, EngineError
 
 SMALL = ModelFacts(parameters=134_515_008, layers=30, kv_heads=3, head_dim=64, max_position=8192, dtype="bfloat16")
 EIGHT_B = ModelFacts(parameters=8_030_000_000, layers=32, kv_heads=8, head_dim=128, max_position=131_072, dtype="bfloat16")
 SEVENTY_B = ModelFacts(parameters=70_600_000_000, layers=80, kv_heads=8, head_dim=128, max_position=131_072, dtype="bfloat16")
+
+SMALL_HEADS = replace(SMALL, kv_heads=4)
 
 TWO_CORES = Machine(
     system="Linux",
@@ -52,7 +59,7 @@ def test_two_cores_with_avx512_and_no_gpu() -> None:
 
 def test_every_setting_has_a_reason_and_words() -> None:
     for chosen in (choose(EngineSettings(), TWO_CORES, SMALL), choose(EngineSettings(), SERVER, SMALL)):
-        names = {item.name for item in fields(ChosenSettings)} - {"reasons"}
+        names = {item.name for item in fields(ChosenSettings)} - {"reasons", "dropped", "gpus"}
         assert set(chosen.reasons) == set(chosen.in_words()) == names
         assert all(reason.endswith(".") for reason in chosen.reasons.values())
 
@@ -115,7 +122,8 @@ def test_a_laptop_with_little_memory() -> None:
 
 def test_memory_that_holds_no_model_is_said() -> None:
     with pytest.raises(
-        EngineError, match=r"The model does not fit: its weights take 15\.0 GiB.*8\.0 GiB of memory that is free\. Choose a smaller"
+        EngineError,
+        match=r"does not fit: its weights take 15\.0 GiB.*8\.0 GiB of memory that is free: 8\.\d GiB are missing\. Choose a smaller model",
     ):
         choose(EngineSettings(), replace(TWO_CORES, memory_available=8 * GIB), EIGHT_B)
 
@@ -189,19 +197,72 @@ def test_wishes_that_the_machine_cannot_fulfil_come_at_once() -> None:
     text = str(caught.value)
     assert "context is 9000; the model was made for at most 8192 tokens" in text
     assert "cores is 0-3; 2-3 cannot be used here, 0-1 can" in text
-    assert "kv_cache_gib is 40; beside the weights there is room for" in text
+    assert re.search(r"kv_cache_gib is 40; beside the weights there is room for 20\.7 GiB, so 19\.3 GiB are missing", text)
     with pytest.raises(ConfigError, match="tensor_parallel is 2; this machine has 1 GPU to use"):
         choose(EngineSettings(tensor_parallel=2), SERVER, SMALL)
     with pytest.raises(ConfigError, match=r"context is 8192; its keys and values take 0\.2 GiB, and 0\.1 GiB are there"):
         choose(EngineSettings(context=8192, kv_cache_gib=0.1), TWO_CORES, SMALL)
 
 
+def test_wishes_without_effect_are_named() -> None:
+    wish = EngineSettings(tensor_parallel=2, pipeline_parallel=2, distributed_executor="mp", gpu_memory_fraction=0.5)
+    chosen = choose(wish, TWO_CORES, SMALL)
+    assert (chosen.tensor_parallel, chosen.pipeline_parallel, chosen.distributed_executor) == (1, 1, None)
+    assert set(chosen.dropped) == {"tensor_parallel", "pipeline_parallel", "distributed_executor", "gpu_memory_fraction"}
+    assert chosen.dropped["tensor_parallel"] == "You asked for 2. Only for several GPUs under vLLM."
+    assert set(choose(EngineSettings(cores="0-1"), SERVER, SMALL).dropped) == {"cores"}
+    wish = EngineSettings(own_process=True, speculative_ngram=4, data_parallel=2, adapter_mode="hot", eager=False, prefix_caching=True)
+    dropped = choose(wish, TWO_CORES, SMALL, "transformers").dropped
+    assert set(dropped) == {"own_process", "speculative_ngram", "data_parallel", "adapter_mode", "eager", "prefix_caching"}
+    assert choose(EngineSettings(), TWO_CORES, SMALL).dropped == choose(EngineSettings(), SERVER, SMALL).dropped == {}
+
+
+def test_several_gpus_need_processes_of_their_own() -> None:
+    eight = replace(SERVER, gpus=tuple(replace(H100, index=index) for index in range(8)))
+    chosen = choose(EngineSettings(data_parallel=2, own_process=False), eight, SEVENTY_B)
+    assert (chosen.data_parallel, chosen.tensor_parallel, chosen.own_process, chosen.distributed_executor) == (2, 4, True, "mp")
+    assert chosen.dropped == {"own_process": "You asked for False. Several devices need processes of their own."}
+    chosen = choose(EngineSettings(pipeline_parallel=2, tensor_parallel=8, distributed_executor="ray"), eight, SEVENTY_B)
+    assert (chosen.pipeline_parallel, chosen.tensor_parallel, chosen.distributed_executor) == (2, 8, "ray")
+    with pytest.raises(ConfigError, match="tensor_parallel is 4 times data_parallel 4 times pipeline_parallel 1; this machine has 8"):
+        choose(EngineSettings(tensor_parallel=4, data_parallel=4), eight, SMALL_HEADS)
+    with pytest.raises(ConfigError, match="tensor_parallel is 2; the model's 3 heads of keys and values do not divide by it"):
+        choose(EngineSettings(tensor_parallel=2), eight, SMALL)
+
+
+def test_copies_share_memory_and_cores() -> None:
+    one, two = (choose(EngineSettings(data_parallel=copies), TWO_CORES, SMALL) for copies in (1, 2))
+    assert (one.own_process, two.own_process, two.data_parallel) == (False, True, 2)
+    tight = replace(TWO_CORES, memory_available=3 * GIB)
+    with pytest.raises(EngineError, match=r"1\.5 GiB of memory that is free for each of 2 copies.*Lower data_parallel, choose a smaller"):
+        choose(EngineSettings(data_parallel=2), tight, replace(SMALL, parameters=900_000_000))
+    with pytest.raises(ConfigError, match="data_parallel is 3; this machine has 2 cores that compute, and every copy needs one of its own"):
+        choose(EngineSettings(data_parallel=3), TWO_CORES, SMALL)
+
+
+def test_the_error_of_a_model_that_does_not_fit_says_what_to_change() -> None:
+    eight = replace(SERVER, gpus=tuple(replace(H100, index=index) for index in range(8)))
+    with pytest.raises(EngineError, match=r"131\.5 GiB in bfloat16.*are missing\. Set tensor_parallel to 2, choose a smaller model"):
+        choose(EngineSettings(tensor_parallel=1), eight, SEVENTY_B)
+    with pytest.raises(EngineError, match=r"missing\. Set dtype to bfloat16, choose"):
+        choose(EngineSettings(dtype="float32"), replace(TWO_CORES, memory_available=2 * GIB), replace(SMALL, parameters=600_000_000))
+
+
+def test_yaml_reaches_every_setting(tmp_path: Path) -> None:
+    wish = EngineSettings(
+        tensor_parallel=2, pipeline_parallel=2, data_parallel=2, distributed_executor="ray", own_process=True, speculative_ngram=5
+    )
+    values = {name: value for name, value in asdict(wish).items() if value is not None}
+    (tmp_path / "mine.yaml").write_text(yaml.safe_dump({"engine": values}), encoding="utf-8")
+    assert load(tmp_path / "mine.yaml", EngineSettings, "engine") == wish
+
+
 def test_values_out_of_range_come_at_once() -> None:
     wrong: dict[str, Any] = {"context": 3, "max_batch": 0, "kv_cache_gib": 0, "gpu_memory_fraction": 1.5, "cores": "x", "seed": -1}
-    wrong |= {"dtype": "int4", "adapter_mode": "cold"}
+    wrong |= {"dtype": "int4", "adapter_mode": "cold", "distributed_executor": "slurm", "speculative_ngram": 0, "data_parallel": 0}
     with pytest.raises(ConfigError) as caught:
         EngineSettings(**wrong)
     text = str(caught.value)
-    assert text.splitlines()[0] == "EngineSettings has 8 problems:"
+    assert text.splitlines()[0] == "EngineSettings has 11 problems:"
     for name in ("context", "max_batch", "kv_cache_gib", "gpu_memory_fraction", "cores", "dtype", "adapter_mode", "seed"):
         assert f"- {name} is " in text

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import homefire.engine.threaded_engine as threaded
-from homefire.engine.request import AdapterRef, Completion, Message, Request, Sampling
+from homefire.engine.request import AdapterRef, Completion, Delta, Message, Request, Sampling
 from homefire.engine.settings import ChosenSettings
-from homefire.engine.threaded_engine import ThreadedEngine
+from homefire.engine.thinking import Tags, Thinking
+from homefire.engine.threaded_engine import Emit, Ended, ThreadedEngine
 from homefire.errors import ContextTooLong, EngineError
 
 OLD = AdapterRef("old", 1, Path("old"))
@@ -33,25 +35,40 @@ class HeldBackend:
             raise EngineError("cannot load")
         self.go = threading.Event()
         self.batch: dict[str, Request] = {}
+        self.streamed: set[str] = set()
+        self.scored: dict[str, list[list[int]]] = {}
         self.weights = "base"
         self.log: list[str] = []
         self.batches: list[int] = []
 
-    def add(self, request_id: str, prompt_ids: list[int], sampling: Sampling, request: Request) -> None:
+    def add(self, request_id: str, prompt_ids: list[int], sampling: Sampling, request: Request, stream: bool) -> None:
         if request.messages[-1].content == "refuse":
             raise ValueError("no such thing")
         self.batch[request_id] = request
+        if stream:
+            self.streamed.add(request_id)
 
-    def step(self) -> list[tuple[str, list[Completion] | Exception]]:
+    def score(self, request_id: str, prompt_ids: list[int], tails: list[list[int]], request: Request) -> None:
+        self.log.append(f"prompt {''.join(map(chr, prompt_ids))}")
+        self.batch[request_id] = request
+        self.scored[request_id] = tails
+
+    def step(self, emit: Emit) -> list[tuple[str, Ended]]:
         if not self.go.wait(0.02):
             return []
         if any(request.messages[-1].content == "break" for request in self.batch.values()):
             raise RuntimeError("out of memory")
         self.batches.append(len(self.batch))
-        ended: list[tuple[str, list[Completion] | Exception]] = []
+        ended: list[tuple[str, Ended]] = []
         for request_id, request in self.batch.items():
-            text = f"{self.weights}: {request.messages[-1].content}"
-            ended.append((request_id, [Completion(text=text, token_ids=(1,), finish_reason="stop", prompt_tokens=1)]))
+            if request_id in self.scored:
+                ended.append((request_id, [-float(len(tail)) for tail in self.scored[request_id]]))
+                continue
+            ids = tuple(map(ord, f"{self.weights}: {request.messages[-1].content}"))
+            if request_id in self.streamed:
+                for token in ids:
+                    emit(request_id, 0, [token])
+            ended.append((request_id, [Completion(text="", token_ids=ids, finish_reason="stop", prompt_tokens=1)]))
         self.batch.clear()
         return ended
 
@@ -80,8 +97,17 @@ class CharacterEncoder:
     def __init__(self, path: Path) -> None:
         self.path = path
 
+    def encode(self, messages: Sequence[Message], thinking: bool | None = None) -> list[int]:
+        return self.encode_text(messages[-1].content)
+
+    def encode_text(self, text: str) -> list[int]:
+        return [ord(char) for char in text]
+
     def encode_request(self, request: Request) -> list[int]:
-        return [ord(char) for char in request.messages[-1].content]
+        return self.encode_text(request.messages[-1].content + request.prefill)
+
+    def thinking(self, request: Request) -> Thinking | None:
+        return Thinking(Tags("<think>", "</think>"), begun=False) if request.thinking else None
 
     def decode(self, token_ids: tuple[int, ...]) -> str:
         return "".join(map(chr, token_ids))
@@ -92,9 +118,14 @@ class CharacterEncoder:
         return PromptEncoder.room(self, request, prompt_tokens, context, model)  # type: ignore[arg-type]
 
 
+@pytest.fixture(autouse=True)
+def no_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(threaded, "PromptEncoder", CharacterEncoder)
+    monkeypatch.setattr(threaded, "identity", lambda path, settings: f"{path}:{settings.dtype}")
+
+
 @pytest.fixture
 def engine(monkeypatch: pytest.MonkeyPatch) -> Iterator[ThreadedEngine]:
-    monkeypatch.setattr(threaded, "PromptEncoder", CharacterEncoder)
     monkeypatch.setattr(threaded, "merged_checkpoint", lambda base, adapter: Path(str(adapter)))
     made = ThreadedEngine("model", Path("base"), settings(), HeldBackend)
     yield made
@@ -186,8 +217,7 @@ def test_a_prompt_that_does_not_fit_is_refused_at_once(engine: ThreadedEngine) -
         engine.submit(ask("x" * 70))
 
 
-def test_asleep_it_waits_and_awake_it_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(threaded, "PromptEncoder", CharacterEncoder)
+def test_asleep_it_waits_and_awake_it_goes_on() -> None:
     engine = ThreadedEngine("model", Path("base"), settings(device="cuda"), HeldBackend)
     running = engine.submit(ask("before"))
     while not held(engine).batch:
@@ -221,17 +251,74 @@ def test_closing_cancels_what_waits_and_may_be_done_twice(engine: ThreadedEngine
     assert held(engine).log[-1] == "close"
 
 
-def test_what_cannot_be_loaded_raises_where_it_was_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(threaded, "PromptEncoder", CharacterEncoder)
+def test_what_cannot_be_loaded_raises_where_it_was_asked_for() -> None:
     with pytest.raises(EngineError, match="cannot load"):
         ThreadedEngine("model", Path("unloadable"), settings(), HeldBackend)
 
 
-def test_hot_adapters_share_the_batch(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(threaded, "PromptEncoder", CharacterEncoder)
+def test_hot_adapters_share_the_batch() -> None:
     engine = ThreadedEngine("model", Path("base"), settings("hot"), HeldBackend)
     futures = [engine.submit(ask("a")), engine.submit(ask("b", OLD))]
     held(engine).go.set()
     assert [future.result(5)[0].text for future in futures] == ["base: a", "base: b"]
     assert held(engine).log == []
     engine.close()
+
+
+def test_a_listener_hears_everything_before_the_answer_is_there(engine: ThreadedEngine) -> None:
+    heard: list[tuple[Delta, bool]] = []
+    future = engine.submit(ask("stream"), lambda delta: heard.append((delta, future.done())))
+    held(engine).go.set()
+    (completion,) = future.result(5)
+    assert "".join(delta.text for delta, _ in heard) == completion.text == "base: stream"
+    assert len(heard) == completion.completion_tokens == 12
+    assert not any(done for _, done in heard)
+
+
+def test_a_listener_that_raises_is_left_alone_and_the_engine_goes_on(engine: ThreadedEngine, caplog: pytest.LogCaptureFixture) -> None:
+    heard: list[Delta] = []
+
+    def listener(delta: Delta) -> None:
+        heard.append(delta)
+        raise OSError("the window is closed")
+
+    future = engine.submit(ask("stream"), listener)
+    held(engine).go.set()
+    assert future.result(5)[0].text == "base: stream"
+    assert len(heard) == 1
+    assert [record.exc_text for record in caplog.records if "the window is closed" in (record.exc_text or "")] != []
+    assert len(caplog.records) == 1
+    assert engine.submit(ask("a")).result(5)[0].text == "base: a"
+
+
+def test_thoughts_and_answer_are_told_apart(engine: ThreadedEngine) -> None:
+    held(engine).weights = "<think>hm"
+    held(engine).go.set()
+    heard: list[Delta] = []
+    request = replace(ask("</think>\n\nFour."), thinking=True)
+    (completion,) = engine.submit(request, heard.append).result(5)
+    assert (completion.thinking, completion.text) == ("hm:", "Four.")
+    for thought, text in ((True, "hm:"), (False, "Four.")):
+        assert "".join(delta.text for delta in heard if delta.thinking is thought) == text
+
+
+def test_scores_come_in_the_order_of_the_texts(engine: ThreadedEngine) -> None:
+    held(engine).go.set()
+    request = replace(ask("prompt"), prefill=" is ")
+    assert engine.score(request, ["red!", "blue!", "red!", ""]).result(5) == [-4.0, -5.0, -4.0, 0.0]
+    assert held(engine).log == ["prompt prompt is "]
+
+
+def test_texts_that_are_all_alike_need_no_engine(engine: ThreadedEngine) -> None:
+    assert engine.score(ask("prompt"), []).result(1) == []
+    assert engine.score(ask("prompt"), ["same", "same"]).result(1) == [0.0, 0.0]
+
+
+def test_texts_that_do_not_fit_are_refused_at_once(engine: ThreadedEngine) -> None:
+    with pytest.raises(ContextTooLong, match="66 tokens"):
+        engine.score(ask("x" * 60), ["yes", "no, no"])
+
+
+def test_what_changes_answers_is_in_the_identity(engine: ThreadedEngine) -> None:
+    assert engine.info.identity == "base:bfloat16"
+    assert (engine.info.structured, engine.info.scores) == ("grammar", True)

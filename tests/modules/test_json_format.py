@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
-from homefire.errors import InputError, ParseError
+from homefire.errors import ConstraintError, InputError, ParseError
 from homefire.modules.json_format import JsonFormat
 from homefire.modules.signature import InputField, OutputField, Signature
 
@@ -140,3 +140,76 @@ def test_a_label_outside_its_choices_is_refused() -> None:
 
 def test_equal_signatures_have_equal_grammars() -> None:
     assert FORMAT.grammar(Signature("a -> b: int")) == FORMAT.grammar(Signature("a -> b: int"))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        'Sure:\n```json\n{"c": [1, 2], "d": true}\n```',
+        "{'c': [1, 2,], 'd': True}",
+        '{"D": true, "C": [1, 2]}',
+        '{"c": [1, 2], "d": true, "e": "more"}',
+    ],
+)
+def test_what_servers_without_grammars_write_is_mended(text: str) -> None:
+    assert FORMAT.parse(Signature("a -> c: list[int], d: bool"), text) == {"c": [1, 2], "d": True}
+
+
+def test_all_broken_constraints_are_told() -> None:
+    class Bounded(Signature):
+        a: int = OutputField(ge=1, le=5)
+        b: str = OutputField(max_length=3)
+
+    with pytest.raises(ConstraintError) as raised:
+        FORMAT.parse(Bounded, '{"a": 7, "b": "abcd"}')
+    assert [problem.split(":")[0] for problem in raised.value.problems] == ["a", "b"]
+    assert all(problem in FORMAT.correction(Bounded, raised.value.problems) for problem in raised.value.problems)
+
+
+@pytest.mark.parametrize(
+    ("text", "texts"),
+    [
+        ("", {}),
+        ('{"b', {}),
+        ('{"b": ', {"b": ""}),
+        ('{"b": "a\\n\\u00e', {"b": "a\n"}),
+        ('{"b": "\\ud83d', {"b": ""}),
+        ('{"b": "\\ud83d\\ude00", "c": [1', {"b": "😀", "c": "[1"}),
+        ('{ "b" : "x" , "c": [1, 2]}', {"b": "x", "c": "[1, 2]"}),
+    ],
+)
+def test_what_is_shown_has_no_escapes(text: str, texts: dict[str, str]) -> None:
+    assert FORMAT.partial(Signature("a -> b: str, c: list[int]"), text) == texts
+
+
+def test_choices_are_told_apart() -> None:
+    signature = Signature("a -> b: str, c: Literal['x', 'x y', 12, 1], d: bool")
+    outputs = {"b": "t", "c": 1, "d": True}
+    for name in ("c", "d"):
+        choices = FORMAT.choices(signature, name, outputs)
+        assert choices is not None
+        assert FORMAT.answer(signature, outputs).startswith(choices.prefill + choices.texts[choices.values.index(outputs[name])])
+        assert not any(one != other and other.startswith(one) for one in choices.texts for other in choices.texts)
+    assert FORMAT.choices(signature, "b", {}) is None
+
+
+def test_the_schema_is_that_of_the_answers() -> None:
+    jsonschema = pytest.importorskip("jsonschema")
+    schema = json.loads(FORMAT.grammar(Report).json_schema or "")
+    assert list(schema["properties"]) == schema["required"] == list(Report.output_fields)
+    assert schema["additionalProperties"] is schema["$defs"]["Owner"]["additionalProperties"] is False
+    outputs = {"summary": "s", "kind": Kind.CAT, "mood": None, "tags": ["t"], "owner": Owner(name="n", pets=[Kind.DOG]), "weight": 1.5}
+    jsonschema.validate(json.loads(FORMAT.answer(Report, outputs)), schema)
+    for wrong in ({"kind": "cow"}, {"weight": "1"}, {"owner": {"name": "n"}}, {"more": 1}):
+        with pytest.raises(jsonschema.ValidationError):
+            jsonschema.validate(json.loads(FORMAT.answer(Report, outputs)) | wrong, schema)
+
+
+def test_inputs_of_any_kind_are_put_into_the_prompt() -> None:
+    endless: list[Any] = []
+    endless.append(endless)
+    signature = Signature("a: list -> b")
+    for value in ("\ud800", b"\xff", float("nan"), {Kind.CAT: {1}}, Owner(name="n", pets=[]), object, [1, "a"], None, 10**400):
+        FORMAT.render(signature, [], {"a": value})[1].content.encode()
+    with pytest.raises(InputError, match="'a'"):
+        FORMAT.render(signature, [], {"a": endless})
