@@ -7,7 +7,6 @@ processes that vLLM starts import this module again, and ask the kernel to end t
 from __future__ import annotations
 
 import ctypes
-import multiprocessing
 import os
 import runpy
 import select
@@ -21,12 +20,15 @@ from collections.abc import Sequence
 SCRATCH = "VLLM_RPC_BASE_PATH"
 """Names the folder of the sockets between vLLM's processes; it goes when this process does."""
 _PR_SET_PDEATHSIG = 1
+_STARTER = "HOMEFIRE_SERVER_STARTER"
+"""Environment variable with the process that starts the next ones."""
 _VLLM = "vllm.entrypoints.openai.api_server"
 
 
 def main(arguments: Sequence[str]) -> None:
     """Runs vLLM's server with these arguments, as its own command would."""
     threading.Thread(target=_end_with_parent, args=(os.getppid(),), name="parent watch", daemon=True).start()
+    os.environ[_STARTER] = str(os.getpid())
     warnings.filterwarnings("ignore", category=DeprecationWarning, message=r".*vllm\.entrypoints\.openai\.api_server")
     sys.argv = ["homefire-serve", *arguments]
     runpy.run_module(_VLLM, run_name="__main__")
@@ -44,9 +46,9 @@ def _end_with_parent(parent: int) -> None:
 def _end_with_server() -> None:
     """In a process that vLLM's server started: the kernel kills it when the server ends, however that happens."""
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    parent = multiprocessing.parent_process()
-    if parent is not None and os.getppid() != parent.pid:
+    if os.getppid() != int(os.environ[_STARTER]):  # it ended before the kernel was asked
         os._exit(1)
+    os.environ[_STARTER] = str(os.getpid())
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from typing import Any
 from homefire.engine.grammar import Grammar, Term, seq
 from homefire.modules.format import Choices, Closing
 from homefire.modules.free_text import tight_text
-from homefire.modules.marks import Marks
+from homefire.modules.marks import Marks, Part
 from homefire.modules.output_values import check_all_given, read_all
 from homefire.modules.signature import Field
 from homefire.modules.type_grammar import TIGHT_CHARACTERS, TypeGrammar
@@ -80,15 +80,14 @@ class MarkedAnswers:
     def grammar(self) -> Grammar:
         """The language of all answers."""
         types = TypeGrammar()
-        after: Term = seq("")
-        for index, part in reversed(list(enumerate(self.parts))):
+        parts: list[Term | str] = [self.start]
+        for part in self.parts:
             if part.type.free:
-                after = part.free_text.term(types.builder, f"part{index}", seq(part.rest, after))
+                mark = part.free_text.mark
+                parts += [part.free_text.term(types.builder, f"text-{self._marks.index(mark)}"), part.rest]
             else:
-                term = types.bare(part.type.annotation, f"The output {part.name!r}")
-                assert term is not None, "only free text has no bare term"
-                after = types.builder.define(f"part{index}", seq(term, part.end, after))
-        return types.builder.build(seq(self.start, after))
+                parts += [self._bare(types, part), part.end]
+        return types.builder.build(seq(*parts))
 
     def close(self, text: str) -> Closing:
         """What is whole of an answer that was cut off, and the grammar of what is missing."""
@@ -110,8 +109,7 @@ class MarkedAnswers:
             types = TypeGrammar(tight=True)
             parts: list[Term | str] = []
             for part in self.parts[index:]:
-                bare = types.bare(part.type.annotation, f"The output {part.name!r}")
-                parts += [tight_text(TIGHT_CHARACTERS) if bare is None else bare, part.end]
+                parts += [tight_text(TIGHT_CHARACTERS) if part.type.free else self._bare(types, part), part.end]
             whole = seq(*parts)
             self._tight[index] = types.builder.build(whole), types.length(whole) + 1
         return self._tight[index]
@@ -133,6 +131,16 @@ class MarkedAnswers:
         check_all_given([one.name for one in before], outputs)
         prefill = self.start + "".join(one.write(outputs[one.name]) + one.end for one in before)
         return Choices(prefill=prefill, values=values, texts=tuple(part.write(value) + part.stop for value in values))
+
+    @cached_property
+    def _marks(self) -> list[str]:
+        """The marks that end free texts."""
+        return list(dict.fromkeys(part.free_text.mark for part in self.parts))
+
+    def _bare(self, types: TypeGrammar, part: Part) -> Term:
+        term = types.bare(part.type.annotation, f"The output {part.name!r}")
+        assert term is not None, "only free text has no bare term"
+        return term
 
     def _closing(self, prefill: str, index: int) -> Closing:
         if index == len(self.parts):

@@ -41,7 +41,7 @@ XML_TEXT = "<reasoning>Two and two.\n\nThat is four.</reasoning>\n<total>4</tota
 
 def grammar_of(texts: FreeText) -> str:
     builder = GrammarBuilder()
-    return builder.build(seq(texts.term(builder, "text", seq("END")))).gbnf
+    return builder.build(seq(texts.term(builder, "text"), "END")).gbnf
 
 
 def test_answers_are_as_a_person_would_write_them() -> None:
