@@ -26,7 +26,7 @@ from homefire.engine.server_adapters import ServedAdapters, adapted_layers
 from homefire.engine.server_guard import KEY, SECRET, SECRET_HEADER
 from homefire.engine.server_process import ServerProcess
 from homefire.engine.settings import ChosenSettings, EngineSettings
-from homefire.engine.vllm_backend import LARGEST_RANK, _arguments
+from homefire.engine.vllm_backend import LARGEST_RANK, vllm_arguments
 from homefire.errors import AdapterError, EngineError, InputError, ServerError
 
 POLL_SECONDS = 2.0
@@ -177,7 +177,7 @@ class Server:
 
     def _arguments(self) -> dict[str, Any]:
         chosen = replace(self._chosen, adapter_mode="hot" if self._hot else "merged")
-        arguments = {name: value for name, value in _arguments(self._path, chosen).items() if name not in _NOT_FOR_SERVERS}
+        arguments = {name: value for name, value in vllm_arguments(self._path, chosen).items() if name not in _NOT_FOR_SERVERS}
         if self._hot:
             arguments["max_lora_rank"] = max(self._adapters.rank(), LARGEST_RANK if chosen.device == "cuda" else _CPU_RANK)
             arguments["lora_target_modules"] = self._layers

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from homefire.configs.console import quiet_libraries
+from homefire.engine.cpu_kernels import norm_priority
 from homefire.engine.engine_child import CORES
 from homefire.engine.engine_process import no_main_module, watch
 from homefire.engine.machine import parse_cores
@@ -100,9 +101,10 @@ class VllmBackend:
                 _environment(settings)
                 if settings.cores and not self._own_process:
                     _keep_to_cores(settings)
-                self._engine: Any = LLMEngine.from_engine_args(
-                    EngineArgs(**_arguments(path, settings)), enable_multiprocessing=self._own_process
-                )
+                arguments = vllm_arguments(path, settings)
+                if settings.device == "cpu" and not self._own_process and (kernels := norm_priority()):
+                    arguments["ir_op_priority"] = kernels
+                self._engine: Any = LLMEngine.from_engine_args(EngineArgs(**arguments), enable_multiprocessing=self._own_process)
                 if not self._own_process:
                     _here.add(self)
         except Exception as error:
@@ -248,7 +250,8 @@ def _keep_to_cores(settings: ChosenSettings) -> None:
     torch.set_num_threads(settings.core_count)
 
 
-def _arguments(path: Path, settings: ChosenSettings) -> dict[str, Any]:
+def vllm_arguments(path: Path, settings: ChosenSettings) -> dict[str, Any]:
+    """The arguments of vLLM itself for these settings, by their names in Python."""
     arguments: dict[str, Any] = {
         "model": str(path),
         "dtype": settings.dtype,

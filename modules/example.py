@@ -5,10 +5,10 @@ Knows no model: an Example is data that a user has, a Prediction is what a progr
 
 from __future__ import annotations
 
-from collections.abc import ItemsView, Iterator, KeysView, Mapping, ValuesView
+from collections.abc import Callable, ItemsView, Iterator, KeysView, Mapping, ValuesView
 from dataclasses import asdict, dataclass, is_dataclass
 from types import MappingProxyType
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from pydantic import BaseModel
 
@@ -140,6 +140,22 @@ class CallInfo:
     model: str = ""
 
 
+if TYPE_CHECKING:
+    field_first = property
+else:
+
+    class field_first(property):
+        """A property that gives way to a field of the same name: a signature may well have an output `confidence`."""
+
+        def __set_name__(self, owner, name):
+            self._name = name
+
+        def __get__(self, instance, owner=None):
+            if instance is not None and self._name in instance._store:
+                return instance._store[self._name]
+            return super().__get__(instance, owner)
+
+
 class FieldScorer(Protocol):
     """What knows the probabilities of an answer's choices; see `probability`."""
 
@@ -167,17 +183,17 @@ class Prediction(Example):
         """All predictions of a call with `n` above 1; the first one is this prediction's own."""
         return self._completions or (self,)
 
-    @property
+    @field_first
     def info(self) -> CallInfo:
         """Tokens and seconds of the call that made this prediction."""
         return self._info
 
-    @property
+    @field_first
     def cut_off(self) -> bool:
         """Whether the answer reached its token limit and was closed, so that its last fields may be shorter than the model meant."""
         return self._cut_off
 
-    @property
+    @field_first
     def thinking(self) -> str:
         """What a reasoning model thought before it answered; empty for other models."""
         return self._thinking
@@ -186,8 +202,9 @@ class Prediction(Example):
         """Tokens, calls and seconds of each model that worked for this prediction; empty where `track_usage` is not set."""
         return dict(self._usage)
 
-    def probabilities(self, name: str) -> dict[Any, float]:
-        """How likely each value of a Literal, Enum or bool output was, given the prompt and the outputs before it; the likeliest first.
+    @field_first
+    def probabilities(self) -> Callable[[str], dict[Any, float]]:
+        """`probabilities(name)`: how likely each value of a Literal, Enum or bool output was, given what came before; the likeliest first.
 
         Every value is scored whole, in one batch on the prompt that is still in the engine's cache; the result is kept.
 
@@ -195,9 +212,7 @@ class Prediction(Example):
             InputError: no such output, one without a fixed set of values, or a prediction that no predictor made.
             EngineError: the engine cannot score texts.
         """
-        if name not in self._probabilities:
-            self._probabilities = {**self._probabilities, name: self._scored_by().probabilities(name, self._store)}
-        return dict(self._probabilities[name])
+        return self._scored
 
     async def aprobabilities(self, name: str) -> dict[Any, float]:
         """As `probabilities`, awaited."""
@@ -205,9 +220,15 @@ class Prediction(Example):
             self._probabilities = {**self._probabilities, name: await self._scored_by().aprobabilities(name, self._store)}
         return dict(self._probabilities[name])
 
-    def confidence(self, name: str) -> float:
-        """Probability of the value that this prediction has, 0 to 1; raises as `probabilities` does."""
-        return self.probabilities(name)[self._store[name]]
+    @field_first
+    def confidence(self) -> Callable[[str], float]:
+        """`confidence(name)`: probability of the value that this prediction has, 0 to 1; raises as `probabilities` does."""
+        return lambda name: self._scored(name)[self._store[name]]
+
+    def _scored(self, name: str) -> dict[Any, float]:
+        if name not in self._probabilities:
+            self._probabilities = {**self._probabilities, name: self._scored_by().probabilities(name, self._store)}
+        return dict(self._probabilities[name])
 
     def _scored_by(self) -> FieldScorer:
         if self._scorer is None:

@@ -195,8 +195,8 @@ class _Run:
             example=example,
             prediction=prediction,
             score=self._failure_score,
-            prompt_tokens=sum(step.prediction.info.prompt_tokens for step in steps),
-            completion_tokens=sum(step.prediction.info.completion_tokens for step in steps),
+            prompt_tokens=sum(step.prediction._info.prompt_tokens for step in steps),
+            completion_tokens=sum(step.prediction._info.completion_tokens for step in steps),
             steps=steps,
         )
         try:

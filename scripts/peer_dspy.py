@@ -79,9 +79,10 @@ def signatures(lib: Any) -> dict[str, Any]:
 class Count:
     """A metric that counts predictions whose outputs all have the types of the signature."""
 
-    def __init__(self, signature: Any) -> None:
+    def __init__(self, lib: Any, signature: Any) -> None:
         self.valid = 0
-        self._types = {name: TypeAdapter(field.annotation) for name, field in signature.output_fields.items()}
+        types = {name: field.type if lib.__name__ == "homefire" else field.annotation for name, field in signature.output_fields.items()}
+        self._types = {name: TypeAdapter(kind) for name, kind in types.items()}
         self._lock = threading.Lock()
 
     def __call__(self, example: Any, prediction: Any, trace: Any = None) -> float:
@@ -107,7 +108,7 @@ def configure(lib: Any, lm: Any, form: str) -> None:
 
 def evaluate(lib: Any, signature: Any, texts: list[str], threads: int | None) -> dict[str, float]:
     examples = [lib.Example(text=text).with_inputs("text") for text in texts]
-    count = Count(signature)
+    count = Count(lib, signature)
     options = {} if lib.__name__ == "homefire" else {"max_errors": 10 * len(texts)}
     run = lib.Evaluate(devset=examples, metric=count, num_threads=threads, display_progress=False, **options)
     started = time.perf_counter()

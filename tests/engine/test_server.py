@@ -1,36 +1,31 @@
-"""The server: addresses, what stands before vLLM, adapters that follow the store; and the real thing with the real small model."""
+"""The server: addresses, arguments, what its end is told as; and the real thing with the real small model."""
 
 from __future__ import annotations
 
-import asyncio
 import json
 import os
 import signal
 import socket
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import openai
 import psutil
 import pytest
-import torch
-from safetensors.torch import save_file
 
-from homefire.engine.adapters import CONFIG, WEIGHTS, AdapterStore, Lineage
+from homefire.engine.adapters import AdapterStore
 from homefire.engine.address import is_loopback, listening_port
-from homefire.engine.fingerprint import base_fingerprint, weight_shapes
 from homefire.engine.prompt import PromptEncoder
 from homefire.engine.remote import RemoteSettings, remote_engine
-from homefire.engine.request import AdapterRef
 from homefire.engine.server import Server
-from homefire.engine.server_adapters import KEPT, ServedAdapters
-from homefire.engine.server_guard import ALIASES, KEY, LOAD, SECRET, SECRET_HEADER, UNLOAD, Guard
+from homefire.engine.server_guard import LOAD
 from homefire.engine.server_process import explained, flags
 from homefire.engine.settings import EngineSettings
 from homefire.errors import AdapterError, EngineError, InputError
 from tests.engine.conformance import CHECKS, Check, Subject
+from tests.engine.lora_files import store_adapter
 
 SMALL = EngineSettings(dtype="float32", context=512, kv_cache_gib=0.25, max_batch=8)
 API_KEY = "a-long-random-text"
@@ -116,234 +111,6 @@ def test_the_first_cause_in_a_log_is_told() -> None:
     assert "HOMEFIRE_VERBOSE=1" in explained(["odd"], 1) and explained(["odd"], 1).endswith("odd")
     assert "--port" in explained(["OSError: [Errno 98] Address already in use"], 1)
     assert "Memory may have run out" in explained([], -signal.SIGKILL) and explained([], 1).endswith("(nothing)")
-
-
-async def behind(scope: Any, receive: Any, send: Any) -> None:
-    """An ASGI application that tells what it was asked."""
-    parts: list[bytes] = []
-    while scope["method"] == "POST":
-        event = await receive()
-        parts.append(event["body"])
-        if not event["more_body"]:
-            break
-    body = b"".join(parts)
-    assert int(dict(scope["headers"]).get(b"content-length", len(body))) == len(body)
-    told = {"data": [{"id": "small"}, {"id": "area@2", "parent": "small"}]} if scope["path"] == "/v1/models" else {"got": body.decode()}
-    answer = json.dumps(told).encode()
-    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", str(len(answer)).encode())]})
-    await send({"type": "http.response.body", "body": answer[:5], "more_body": True})
-    await send({"type": "http.response.body", "body": answer[5:], "more_body": False})
-
-
-@pytest.fixture
-def guard(monkeypatch: pytest.MonkeyPatch) -> Guard:
-    monkeypatch.setenv(KEY, API_KEY)
-    monkeypatch.setenv(SECRET, "owner")
-    return Guard(behind)
-
-
-def ask(guard: Guard, method: str, path: str, *pieces: bytes, **headers: str) -> tuple[int, Any]:
-    """Status and answer."""
-    waiting, events = list(pieces), list[Any]()
-
-    async def receive() -> Any:
-        return {"type": "http.request", "body": waiting.pop(0) if waiting else b"", "more_body": bool(waiting)}
-
-    async def send(event: Any) -> None:
-        events.append(event)
-
-    pairs = [(name.replace("_", "-").encode(), value.encode()) for name, value in headers.items()]
-    asyncio.run(guard({"type": "http", "method": method, "path": path, "headers": pairs}, receive, send))
-    answer = b"".join(event["body"] for event in events[1:])
-    assert dict(events[0]["headers"])[b"content-length"] == str(len(answer)).encode()
-    return events[0]["status"], json.loads(answer)
-
-
-BEARER = {"authorization": f"Bearer {API_KEY}"}
-OWNER = {SECRET_HEADER: "owner"}
-
-
-def test_every_path_but_the_health_check_wants_the_key(guard: Guard) -> None:
-    for path in ("/v1/chat/completions", "/invocations", "/metrics", "/tokenize", "/v1/models", "/"):
-        for wrong in ({}, {"authorization": "Bearer "}, {"authorization": f"Bearer {API_KEY}x"}, {"authorization": API_KEY}):
-            status, answer = ask(guard, "POST", path, b"{}", **wrong)
-            assert (status, answer["error"]["code"]) == (401, "invalid_api_key")
-        assert ask(guard, "GET", path, **BEARER)[0] == 200
-    assert ask(guard, "GET", "/health")[0] == 200
-
-
-def test_only_the_owner_changes_adapters(guard: Guard) -> None:
-    for path in (LOAD, UNLOAD, ALIASES, "/adapters", "/adapters/area"):
-        assert ask(guard, "POST", path, b"{}", **BEARER)[0] == 403
-        assert ask(guard, "POST", path, b"{}", **OWNER)[0] == 200
-
-
-def test_a_name_means_the_version_in_service(guard: Guard) -> None:
-    listed = ["small", "area@2"]
-    assert [card["id"] for card in ask(guard, "GET", "/v1/models", **BEARER)[1]["data"]] == listed
-    ask(guard, "POST", ALIASES, b'{"area": "area@2", "gone": "gone@1"}', **OWNER)
-    cards = ask(guard, "GET", "/v1/models", **BEARER)[1]["data"]
-    assert cards == [{"id": "small"}, {"id": "area@2", "parent": "small"}, {"id": "area", "parent": "small"}]
-    asked = b'{"model": "area", "n": 1}'
-    for pieces in ([asked], [asked[:9], asked[9:]]):
-        given = ask(guard, "POST", "/v1/completions", *pieces, content_length=str(len(asked)), **BEARER)[1]["got"]
-        assert json.loads(given) == {"model": "area@2", "n": 1}
-    for other in (b'{"model": "area@1"}', b'{"model": ["area"]}', b"[]", b"no json", b""):
-        assert ask(guard, "POST", "/v1/completions", other, **BEARER)[1]["got"].encode() == other
-
-
-def store_adapter(base: Path, folder: Path, name: str, seed: int, rank: int = 4) -> AdapterRef:
-    """Adds a version with random weights, large enough to change what the model says, to the store."""
-    shapes = {layer: shape for layer, shape in weight_shapes(base).items() if layer.endswith("q_proj.weight")}
-    made, tensors = torch.Generator().manual_seed(seed), {}
-    for layer, (rows, columns) in shapes.items():
-        prefix = f"base_model.model.{layer.removesuffix('.weight')}"
-        tensors[f"{prefix}.lora_A.weight"] = torch.randn(rank, columns, generator=made) * 0.2
-        tensors[f"{prefix}.lora_B.weight"] = torch.randn(rows, rank, generator=made) * 0.2
-    folder.mkdir(parents=True)
-    config = {
-        "peft_type": "LORA",
-        "task_type": "CAUSAL_LM",
-        "r": rank,
-        "lora_alpha": 2 * rank,
-        "bias": "none",
-        "target_modules": ["q_proj"],
-    }
-    (folder / CONFIG).write_text(json.dumps(config), encoding="utf-8")
-    save_file(tensors, folder / WEIGHTS)
-    return AdapterStore().add(name, folder, lineage(base))
-
-
-def lineage(base: Path) -> Lineage:
-    return Lineage(
-        base_model="small",
-        base_fingerprint=base_fingerprint(base),
-        data_hash="d" * 64,
-        rows=1,
-        settings={},
-        seed=0,
-        program="text: str -> area: str",
-        scores={},
-        versions={},
-        created="2026-01-01T00:00:00+00:00",
-    )
-
-
-class Told:
-    """Notes what a server is told to do; refuses what it is told to refuse."""
-
-    def __init__(self, *refused: str) -> None:
-        self.calls: list[tuple[str, Any]] = []
-        self.refused = refused
-
-    def __call__(self, path: str, record: Mapping[str, Any]) -> None:
-        self.calls.append((path, dict(record) if path == ALIASES else record["lora_name"]))
-        if record.get("lora_name") in self.refused:
-            raise AdapterError("the server answered 400: too large")
-
-    def since(self) -> list[tuple[str, Any]]:
-        calls, self.calls = self.calls, []
-        return calls
-
-
-@pytest.fixture
-def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AdapterStore:
-    monkeypatch.setenv("HOMEFIRE_HOME", str(tmp_path / "home"))
-    return AdapterStore()
-
-
-@pytest.fixture
-def base(tmp_path: Path) -> Path:
-    return make_base(tmp_path / "base", 1.0)
-
-
-def make_base(folder: Path, value: float) -> Path:
-    folder.mkdir()
-    (folder / "config.json").write_text("{}", encoding="utf-8")
-    save_file({"layer.q_proj.weight": torch.full((4, 4), value)}, folder / "model.safetensors")
-    return folder
-
-
-def test_what_is_served_follows_promotion_and_rollback(store: AdapterStore, base: Path, tmp_path: Path) -> None:
-    told, served = Told(), ServedAdapters(store, base)
-    served.update(told)
-    assert (told.since(), served.rank()) == ([], 0)
-    for seed in (1, 2):
-        store_adapter(base, tmp_path / f"made{seed}", "area", seed, rank=12)
-    store_adapter(make_base(tmp_path / "other", 2.0), tmp_path / "made3", "stranger", 3)
-    store.promote("stranger", 1)
-    served.update(told)
-    assert told.since() == []
-    store.promote("area", 1)
-    served.update(told)
-    assert told.since() == [(LOAD, "area@1"), (ALIASES, {"area": "area@1"})]
-    assert served.rank() == 16
-    store.promote("area", 2)
-    served.update(told)
-    served.update(told)
-    assert told.since() == [(LOAD, "area@2"), (ALIASES, {"area": "area@2"})]
-    store.rollback("area")
-    served.update(told)
-    assert told.since() == [(ALIASES, {"area": "area@1"})]
-    store.rollback("area")
-    served.update(told)
-    assert told.since() == [(ALIASES, {})]
-    served.forget()
-    served.update(told)
-    assert told.since() == [(LOAD, "area@1"), (LOAD, "area@2")]
-
-
-def test_old_versions_make_room(store: AdapterStore, base: Path, tmp_path: Path) -> None:
-    told, served = Told(), ServedAdapters(store, base)
-    for seed in range(1, KEPT + 2):
-        store_adapter(base, tmp_path / f"made{seed}", "area", seed)
-        store.promote("area", seed)
-        served.update(told)
-    assert told.since()[-3:] == [(LOAD, f"area@{KEPT + 1}"), (ALIASES, {"area": f"area@{KEPT + 1}"}), (UNLOAD, "area@1")]
-
-
-def test_only_what_is_wanted_and_what_can_be_loaded(
-    store: AdapterStore, base: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    for seed, name in enumerate(("area", "area", "mood", "other")):
-        store_adapter(base, tmp_path / f"made{seed}", name, seed)
-    for name in ("area", "mood", "other"):
-        store.promote(name, 1)
-    told, served = Told("mood@1"), ServedAdapters(store, base, ["area@2", "mood", "area"])
-    served.update(told)
-    served.update(told)
-    assert told.since() == [(LOAD, "area@2"), (LOAD, "mood@1"), (LOAD, "area@1"), (ALIASES, {"area": "area@1"})]
-    assert capsys.readouterr().err.count("mood@1 is not served: the server answered 400") == 1
-    with pytest.raises(AdapterError, match="trained for"):
-        ServedAdapters(store, make_base(tmp_path / "stranger", 2.0), ["area"])
-
-
-def test_what_is_damaged_in_the_store_is_served_on(store: AdapterStore, base: Path, tmp_path: Path) -> None:
-    ref = store_adapter(base, tmp_path / "made", "area", 1)
-    store.promote("area", 1)
-    told, served = Told(), ServedAdapters(store, base)
-    served.update(told)
-    (ref.path / WEIGHTS).unlink()
-    told.since()
-    served.update(told)
-    assert told.since() == []
-
-
-def test_an_adapter_does_not_take_the_name_of_the_model(store: AdapterStore, base: Path, tmp_path: Path) -> None:
-    store_adapter(base, tmp_path / "made", "small", 1)
-    store.promote("small", 1)
-    told, served = Told(), ServedAdapters(store, base, model="small")
-    served.update(told)
-    assert told.since() == [(LOAD, "small@1")]
-
-
-def test_a_server_without_room_says_so_once(store: AdapterStore, base: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    served = ServedAdapters(store, base)
-    store_adapter(base, tmp_path / "made", "area", 1)
-    store.promote("area", 1)
-    served.update(None)
-    served.update(None)
-    assert capsys.readouterr().err.count("was started without adapters") == 1
 
 
 @pytest.fixture(scope="module")

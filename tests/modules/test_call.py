@@ -137,6 +137,14 @@ def test_only_a_predictor_that_can_score_gives_probabilities() -> None:
         prediction.probabilities("mood")
 
 
+def test_an_output_may_have_the_name_of_what_a_prediction_knows() -> None:
+    with context(lm=ScriptedLM(['{"confidence": 0.5, "info": "i", "thinking": "t"}'])):
+        prediction = Predict("text -> confidence: float, info, thinking")(text="?")
+    assert (prediction.confidence, prediction.info, prediction.thinking) == (0.5, "i", "t")
+    prediction.confidence = 0.7
+    assert prediction["confidence"] == 0.7
+
+
 def test_thinking_is_kept_apart() -> None:
     said = Completion(text='{"answer": "a"}', token_ids=(), finish_reason="stop", prompt_tokens=1, thinking="let me see")
     with context(lm=ScriptedLM([said])):
