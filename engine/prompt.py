@@ -6,6 +6,7 @@ Knows no engine. Serving and training both take their tokens from here, so that 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,10 @@ from typing import Any
 from homefire.engine.request import Message, Request
 from homefire.engine.thinking import Tags, Thinking, find_tags, has_switch
 from homefire.errors import ContextTooLong, EngineError, InputError, MissingExtra
+
+_MARK, _MARK_END = "\ue0f0", "\ue0f1"
+"""Stand around the number of a special token that a message spells out. Whoever writes them gets that token's text, which does nothing."""
+_MARKED = re.compile(f"{_MARK}([0-9]{{1,4}}){_MARK_END}")
 
 
 class PromptEncoder:
@@ -49,6 +54,10 @@ class PromptEncoder:
         self._fast = _with_plain_tags(self._tokenizer.backend_tokenizer, self._tags)  # its encoding changes no state: threads need no lock
         self._fast.no_truncation()
         self._fast.no_padding()
+        self._plain = type(self._fast).from_str(self._fast.to_str())
+        self._plain.encode_special_tokens = True
+        self._special = sorted((token.content for token in self._fast.get_added_tokens_decoder().values() if token.special), key=len)[::-1]
+        self._specials = re.compile("|".join(map(re.escape, self._special)) or r"(?!)")
 
     @property
     def eos_ids(self) -> frozenset[int]:
@@ -67,7 +76,7 @@ class PromptEncoder:
 
     def encode(self, messages: Sequence[Message], thinking: bool | None = None) -> list[int]:
         """Token ids of a prompt that ends where the model's answer begins."""
-        return self.encode_text(self._render(messages, thinking))
+        return self._encode_prompt(self._render(messages, thinking))
 
     def encode_request(self, request: Request) -> list[int]:
         """Token ids of a prompt with what there already is of its answer.
@@ -80,7 +89,7 @@ class PromptEncoder:
             block = Thinking(self._tags, begun=prompt.rstrip().endswith(self._tags.opening))
             if block.inside(self.decode(request.generated)):
                 prefill = self._tags.end + prefill
-        return [*self.encode_text(prompt), *request.generated, *(self.encode_text(prefill) if prefill else ())]
+        return [*self._encode_prompt(prompt), *request.generated, *(self.encode_text(prefill) if prefill else ())]
 
     def thinking(self, request: Request) -> Thinking | None:
         """The block of thoughts that the completion may begin with; None where there can be none."""
@@ -137,8 +146,21 @@ class PromptEncoder:
         return text if self._switch and not opened else self._tags.switched_off(text)
 
     def _content(self, message: Message) -> str:
-        """What a turn says; the thoughts before an earlier answer are not sent back."""
-        return message.content if self._tags is None or message.role != "assistant" else self._tags.without_block(message.content)
+        """What a turn says; the thoughts before an earlier answer are not sent back, and special tokens are only marked."""
+        said = message.content if self._tags is None or message.role != "assistant" else self._tags.without_block(message.content)
+        return self._specials.sub(lambda found: f"{_MARK}{self._special.index(found.group())}{_MARK_END}", said)
+
+    def _encode_prompt(self, text: str) -> list[int]:
+        """Token ids of a rendered chat: what its messages have of special tokens is text like any other and ends no turn."""
+        if _MARK not in text:
+            return self.encode_text(text)
+        ids: list[int] = []
+        for place, part in enumerate(_MARKED.split(text)):
+            if place % 2 == 0:
+                ids += self.encode_text(part)
+            elif int(part) < len(self._special):
+                ids += self._plain.encode(self._special[int(part)], add_special_tokens=False).ids
+        return ids
 
 
 def _with_plain_tags(fast: Any, tags: Tags | None) -> Any:

@@ -125,20 +125,25 @@ class _FollowUp:
     def take(self, answer: Answer, completions: Sequence[Completion]) -> Request | None:
         """Reads completions of an answer's last request; returns the next one, or None when the answer is whole."""
         answer.completions += completions
-        failures: list[tuple[Completion, ParseError]] = []
+        cut = [one for one in completions if one.finish_reason == "length"] if not answer.closing else []
+        failure: tuple[Completion, ParseError] | None = None
         for completion in completions:
+            if completion in cut:
+                continue
             try:
-                answer.text = answer.prefix + completion.text
-                answer.prediction = self._parsed(answer.text)
-                if answer.cut_off:
-                    answer.prediction._cut_off = True
+                self._settle(answer, answer.prefix + completion.text)
                 return None
             except ParseError as error:
-                failures.append((completion, error))
-        for completion, _ in failures:
-            if completion.finish_reason == "length" and not answer.closing:
-                return self._closed(answer, completion)
-        return self._again(answer, *failures[0])
+                failure = failure or (completion, error)
+        if cut:
+            return self._closed(answer, cut[0])
+        assert failure is not None
+        return self._again(answer, *failure)
+
+    def _settle(self, answer: Answer, text: str) -> None:
+        answer.prediction, answer.text = self._parsed(text), text
+        if answer.cut_off:
+            answer.prediction._cut_off = True
 
     def _parsed(self, text: str) -> Prediction:
         with observed("adapter_parse", self.dialect, {"signature": self.signature, "completion": text}) as parsing:
@@ -147,14 +152,15 @@ class _FollowUp:
         return Prediction(values)
 
     def _closed(self, answer: Answer, completion: Completion) -> Request | None:
-        """The request that closes an answer which was cut off."""
-        answer.cut_off = True
+        """The request that closes an answer which was cut off; none where nothing is missing."""
         closing = self.dialect.close(self.signature, completion.text)
+        answer.cut_off = closing.grammar is not None or closing.prefill != completion.text
         if closing.grammar is None:
-            answer.text = closing.prefill
-            answer.prediction = self._parsed(answer.text)
-            answer.prediction._cut_off = True
-            return None
+            try:
+                self._settle(answer, closing.prefill)
+                return None
+            except ParseError as error:
+                return self._again(answer, completion, error)
         if not self.model.info.continues:
             said = f"the answer was longer than {answer.request.sampling.max_tokens} tokens and was cut off; be much briefer"
             return self._again(answer, completion, ConstraintError((said,), completion.text))

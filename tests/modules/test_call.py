@@ -16,6 +16,7 @@ from homefire.engine.scripted_engine import ScriptedEngine, ScriptedLM
 from homefire.errors import ConstraintError, EngineError, InputError, ParseError
 from homefire.modules.call import MOST_RETRIES, RETRY_SAMPLES
 from homefire.modules.chain_of_thought import ChainOfThought
+from homefire.modules.chat_format import ChatFormat
 from homefire.modules.example import Example, Prediction
 from homefire.modules.field_stream import FieldDelta, Restarted
 from homefire.modules.predict import SEVERAL_TEMPERATURE, Predict
@@ -67,6 +68,19 @@ def test_a_constraint_that_stays_broken_is_an_error_after_a_bounded_number_of_re
     assert caught.value.text == '{"number": 7}'
     assert len(lm.scripted.requests) == 1 + MOST_RETRIES
     assert all(len(request.messages) <= len(lm.scripted.requests[0].messages) + 2 for request in lm.scripted.requests)
+
+
+def test_an_answer_that_ends_at_its_limit_is_whole_if_nothing_is_missing() -> None:
+    whole = '{"answer": 12}'
+    with context(lm=ScriptedLM([Completion(text=whole, token_ids=(), finish_reason="length", prompt_tokens=1)])):
+        prediction = Predict("question -> answer: int")(question="?")
+    assert prediction.answer == 12 and not prediction.cut_off
+
+
+def test_an_answer_that_lacks_only_its_end_is_cut_off_too() -> None:
+    with context(lm=ScriptedLM(["[[ ## answer ## ]]\n12" + "9" * 50]), format=ChatFormat()):
+        prediction = Predict("question -> answer: int", max_tokens=20)(question="?")
+    assert prediction.cut_off and isinstance(prediction.answer, int)
 
 
 def test_samples_that_were_cut_off_are_closed_together() -> None:
