@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import time
 from collections.abc import Iterator, Sequence
@@ -223,7 +224,10 @@ def test_a_hundred_threads_cancel_at_random(engine: ThreadedEngine) -> None:
     assert engine.submit(ask("Hi")).result(WAIT)[0].text
 
 
-@pytest.mark.parametrize("requests", [600, pytest.param(10_000, marks=pytest.mark.slow)])
+LONG_TEST = pytest.mark.skipif("HOMEFIRE_LONG_TESTS" not in os.environ, reason="takes ten minutes; HOMEFIRE_LONG_TESTS=1 runs it")
+
+
+@pytest.mark.parametrize("requests", [600, pytest.param(10_000, marks=[LONG_TEST, pytest.mark.timeout(3600)])])
 def test_memory_stays_flat(engine: ThreadedEngine, requests: int) -> None:
     def run(first: int, count: int) -> None:
         for start in range(first, first + count, 100):
