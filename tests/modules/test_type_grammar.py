@@ -15,7 +15,7 @@ from pydantic import BaseModel, Field, TypeAdapter
 from homefire.engine.grammar import Term
 from homefire.errors import SignatureError
 from homefire.modules.bare_text import write_line
-from homefire.modules.type_grammar import TypeGrammar
+from homefire.modules.type_grammar import TIGHT_CHARACTERS, TypeGrammar
 
 xgrammar = pytest.importorskip("xgrammar")
 
@@ -91,11 +91,11 @@ def test_recursive_models_are_accepted() -> None:
 
 def test_tight_values_are_short_and_of_the_type() -> None:
     assert accepts(Tree, '{"name": "a", "children": []}', tight=True)
-    assert not accepts(str, json.dumps("x" * 49), tight=True)
-    assert accepts(str, json.dumps("x" * 48), tight=True)
+    assert not accepts(str, json.dumps("x" * (TIGHT_CHARACTERS + 1)), tight=True)
+    assert accepts(str, json.dumps("x" * TIGHT_CHARACTERS), tight=True)
     assert accepts(int | None, "null", tight=True)
     assert not accepts(int | None, "1", tight=True)
-    assert TypeGrammar(tight=True).longest(str, "x") >= 50
+    assert TypeGrammar(tight=True).longest(str, "x") >= TIGHT_CHARACTERS + 2
 
 
 @pytest.mark.parametrize("annotation", [complex, object, Any, list, dict, bytes, dict[tuple[int, int], str], Literal[b"a"], range])
