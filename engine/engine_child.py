@@ -5,23 +5,14 @@ Knows no engine. It stands in for the user's script, which must not run again in
 
 from __future__ import annotations
 
-import ctypes
 import os
-import signal
 import sys
 
 from homefire.engine.machine import parse_cores
+from homefire.engine.parent_watch import end_with_starter
 
 CORES = "HOMEFIRE_ENGINE_CORES"
 """Environment variable with the cores that compute, as in `0-3`; empty or absent: all."""
-PR_SET_PDEATHSIG = 1
-
-
-def die_with_parent() -> None:
-    """Asks the kernel to kill this process when its parent is gone, and leaves Ctrl-C to the parent."""
-    os.setpgid(0, 0)
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
 
 
 def keep_to_cores(text: str) -> None:
@@ -33,6 +24,7 @@ def keep_to_cores(text: str) -> None:
 
 
 if __name__ == "__mp_main__":
-    die_with_parent()
+    os.setpgid(0, 0)  # Ctrl-C is left to the parent
+    end_with_starter()
     if os.environ.get(CORES):
         keep_to_cores(os.environ[CORES])

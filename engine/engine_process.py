@@ -14,6 +14,7 @@ from multiprocessing import connection, spawn
 from multiprocessing.process import BaseProcess
 from typing import Any
 
+from homefire.engine.parent_watch import expect_children
 from homefire.errors import EngineError
 
 _CHILD = "homefire.engine.engine_child"
@@ -30,6 +31,7 @@ def no_main_module() -> Iterator[None]:
     """
     with _lock:
         spawn.get_preparation_data = _preparation_data
+    expect_children()
     _starting.depth = _depth() + 1
     try:
         yield

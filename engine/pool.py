@@ -16,6 +16,7 @@ from homefire.engine.choice import choose
 from homefire.engine.machine import detect
 from homefire.engine.model_facts import model_facts
 from homefire.engine.protocol import Engine
+from homefire.engine.remote import close_remote_engines
 from homefire.engine.replicas import Replicas
 from homefire.engine.settings import ChosenSettings, EngineSettings
 from homefire.engine.threaded_engine import ThreadedEngine
@@ -65,11 +66,12 @@ def chosen_settings(source: ResolvedModel, settings: EngineSettings) -> ChosenSe
 
 
 def close_engines() -> None:
-    """Closes every engine of this process; the next call of an LM made afterwards starts a new one."""
+    """Closes every engine of this process, and its connections to servers; the next call of an LM made afterwards starts a new one."""
     with _lock:
         for engine in _engines.values():
             engine.close()
         _engines.clear()
+    close_remote_engines()
 
 
 atexit.register(close_engines)

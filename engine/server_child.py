@@ -6,7 +6,6 @@ processes that vLLM starts import this module again, and ask the kernel to end t
 
 from __future__ import annotations
 
-import ctypes
 import os
 import runpy
 import select
@@ -17,18 +16,17 @@ import threading
 import warnings
 from collections.abc import Sequence
 
+from homefire.engine.parent_watch import end_with_starter, expect_children
+
 SCRATCH = "VLLM_RPC_BASE_PATH"
 """Names the folder of the sockets between vLLM's processes; it goes when this process does."""
-_PR_SET_PDEATHSIG = 1
-_STARTER = "HOMEFIRE_SERVER_STARTER"
-"""Environment variable with the process that starts the next ones."""
 _VLLM = "vllm.entrypoints.openai.api_server"
 
 
 def main(arguments: Sequence[str]) -> None:
     """Runs vLLM's server with these arguments, as its own command would."""
     threading.Thread(target=_end_with_parent, args=(os.getppid(),), name="parent watch", daemon=True).start()
-    os.environ[_STARTER] = str(os.getpid())
+    expect_children()
     warnings.filterwarnings("ignore", category=DeprecationWarning, message=r".*vllm\.entrypoints\.openai\.api_server")
     sys.argv = ["homefire-serve", *arguments]
     runpy.run_module(_VLLM, run_name="__main__")
@@ -43,15 +41,7 @@ def _end_with_parent(parent: int) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def _end_with_server() -> None:
-    """In a process that vLLM's server started: the kernel kills it when the server ends, however that happens."""
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != int(os.environ[_STARTER]):  # it ended before the kernel was asked
-        os._exit(1)
-    os.environ[_STARTER] = str(os.getpid())
-
-
 if __name__ == "__main__":
     main(sys.argv[1:])
 elif __name__ == "__mp_main__":
-    _end_with_server()
+    end_with_starter()

@@ -19,6 +19,7 @@ from homefire.configs.console import quiet_libraries
 from homefire.engine.cpu_kernels import norm_priority
 from homefire.engine.engine_child import CORES
 from homefire.engine.engine_process import no_main_module, watch
+from homefire.engine.forks import FORK, TRUNK, Forks
 from homefire.engine.machine import parse_cores
 from homefire.engine.request import AdapterRef, Completion, FinishReason, Request, Sampling
 from homefire.engine.scoring import Question, TokenTree
@@ -37,6 +38,8 @@ shorter, would never be found in the cache; it wants multiples of 32."""
 NUMBA = "llvmlite.binding.ffi"
 """Part of numba. Where it is loaded, vLLM's CPU build cannot start in this process: it looks at every object of every module, and fails at
 one of these."""
+LONGEST_TRUNK = 64
+"""Steps that scores may take while they share the last, part-filled block of their prompt."""
 CLOSING_SECONDS = 10.0
 NGRAM = {"prompt_lookup_min": 2, "prompt_lookup_max": 4}
 """Tokens that must repeat before the ones behind them are guessed."""
@@ -65,6 +68,10 @@ class _Scoring:
     request: Request
     asked: int = 0
     open: dict[str, Question] = field(default_factory=dict)
+    trunk: str | None = None
+    """The request that keeps the prompt's keys and values, where the others go on from them."""
+    later: list[Question] = field(default_factory=list)
+    """Asked once the trunk has computed the prompt."""
 
 
 class VllmBackend:
@@ -111,6 +118,7 @@ class VllmBackend:
             raise EngineError(
                 f"vLLM cannot load the model in {path}: {error}. `homefire doctor` shows the settings; LM(..., settings=...) changes them."
             ) from error
+        self._forks = None if self._own_process else Forks.of(self._engine)
         if self._own_process:
             watch(self._engine.engine_core.resources.engine_manager.processes, self._process_died, path.name)
 
@@ -125,8 +133,12 @@ class VllmBackend:
         """Puts the questions that the tails' log-probabilities add up from into the batch; they share the prompt's keys and values."""
         scoring = _Scoring(prompt_ids, TokenTree(tails), request)
         self._scorings[request_id] = scoring
-        tree = scoring.tree
-        self._ask(request_id, scoring, tree.open_questions() if self._hot else tree.first_questions())
+        questions = scoring.tree.open_questions() if self._hot else scoring.tree.first_questions()
+        if self._forks is not None and any(question.path for question in questions):
+            scoring.later = questions[1:]
+            self._ask_trunk(request_id, scoring, questions[0])
+        else:
+            self._ask(request_id, scoring, questions)
 
     def step(self, emit: Emit) -> list[tuple[str, Ended]]:
         """Computes one token of every running request; returns the requests that ended."""
@@ -152,7 +164,14 @@ class VllmBackend:
         """Drops a request and frees its keys and values."""
         scoring = self._scorings.pop(request_id, None)
         self._streams.pop(request_id, None)
-        self._engine.abort_request([request_id] if scoring is None else list(scoring.open))
+        if scoring is None:
+            self._engine.abort_request([request_id])
+            return
+        running = list(scoring.open)
+        if scoring.trunk is not None and self._forks is not None:
+            self._forks.forget(scoring.trunk)
+            running.append(scoring.trunk)
+        self._engine.abort_request(running)
 
     def load_weights(self, path: Path) -> None:
         """Replaces the weights in place by those of a checkpoint of the same architecture. Nothing may be running."""
@@ -193,23 +212,46 @@ class VllmBackend:
 
     def _ask(self, name: str, scoring: _Scoring, questions: list[Question]) -> None:
         for question in questions:
-            asked = f"{name}/{scoring.asked}"
-            scoring.asked += 1
-            scoring.open[asked] = question
-            self._add(asked, [*scoring.prompt_ids, *question.path], _scored(question, along=not self._hot), scoring.request)
+            parameters = _scored(question, along=not self._hot)
+            if scoring.trunk is not None:
+                parameters.extra_args = {FORK: scoring.trunk}
+            self._open(name, scoring, question, parameters)
+
+    def _ask_trunk(self, name: str, scoring: _Scoring, root: Question) -> None:
+        """Asks about the prompt itself by a request that lives on until the scores are there."""
+        from vllm.sampling_params import RequestOutputKind
+
+        parameters = _scored(root, along=False)
+        parameters.max_tokens, parameters.ignore_eos, parameters.output_kind = LONGEST_TRUNK, True, RequestOutputKind.DELTA
+        scoring.trunk = f"{name}/{scoring.asked}"
+        parameters.extra_args = {TRUNK: scoring.trunk}
+        self._open(name, scoring, root, parameters)
+
+    def _open(self, name: str, scoring: _Scoring, question: Question, parameters: Any) -> None:
+        asked = f"{name}/{scoring.asked}"
+        scoring.asked += 1
+        scoring.open[asked] = question
+        self._add(asked, [*scoring.prompt_ids, *question.path], parameters, scoring.request)
 
     def _answered(self, name: str, scoring: _Scoring, output: Any) -> list[tuple[str, Ended]]:
         """Takes one answer; when it was the last one, asks what is still open, or returns the scores."""
+        if output.request_id not in scoring.open:  # the trunk, which has said what it had to say
+            return []
         question, answer = scoring.open.pop(output.request_id), output.outputs[0]
-        if answer.finish_reason not in ("length", "stop"):
+        if answer.finish_reason not in ("length", "stop", None):
             self.abort(name)
             return [(name, EngineError("vLLM gave a request for scores up. HOMEFIRE_VERBOSE=1 shows its own log."))]
         scoring.tree.learn(question, {token: float(logprob.logprob) for token, logprob in answer.logprobs[0].items()})
         if output.prompt_logprobs:
             scoring.tree.learn_path(question.path, _along(question.path, output))
         if not scoring.open:
-            self._ask(name, scoring, scoring.tree.open_questions())
-        return [] if scoring.open else [(name, self._scorings.pop(name).tree.sums())]
+            questions, scoring.later = scoring.later or scoring.tree.open_questions(), []
+            self._ask(name, scoring, questions)
+        if scoring.open:
+            return []
+        sums = scoring.tree.sums()
+        self.abort(name)
+        return [(name, sums)]
 
     def _process_died(self, death: EngineError) -> None:
         """Lets every call return that waits for the process; without it they would wait for ever. Runs on the watching thread."""

@@ -93,6 +93,29 @@ def test_scores_are_those_of_transformers(engine: ThreadedEngine, reference: Any
     assert again[::-1] == pytest.approx(first, abs=0.002)
 
 
+def test_labels_go_on_from_the_keys_and_values_of_their_prompt(engine: ThreadedEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Down to its last token, and not only as far as whole blocks go; where that cannot be, the scores are the same."""
+    request = ask("What does the customer want?", prefill=" ")
+    seen: list[tuple[int, int]] = []
+    answered = VllmBackend._answered
+
+    def spy(backend: VllmBackend, name: str, scoring: Any, output: Any) -> Any:
+        seen.append((len(output.prompt_token_ids), output.num_cached_tokens))
+        return answered(backend, name, scoring, output)
+
+    monkeypatch.setattr(VllmBackend, "_answered", spy)
+    forked = engine.score(request, LABELS).result(WAIT)
+    prompt = min(length for length, _ in seen)
+    paths = [cached for length, cached in seen if length > prompt]
+    assert prompt % CPU_BLOCK and len(paths) > 5 and set(paths) == {prompt}
+    assert kv_in_use(engine) == 0 and not engine._backend._forks._trunks  # type: ignore[attr-defined]
+
+    seen.clear()
+    monkeypatch.setattr("homefire.engine.vllm_backend.LONGEST_TRUNK", 1)  # it ends before the others begin
+    assert engine.score(request, LABELS).result(WAIT) == pytest.approx(forked, abs=0.002)
+    assert {cached for length, cached in seen if length > prompt} == {prompt // CPU_BLOCK * CPU_BLOCK}
+
+
 def test_scores_of_long_texts_whose_tokens_are_cached_already(engine: ThreadedEngine, reference: Any, smollm2: Path) -> None:
     """The second time whole blocks of the texts' own tokens are in the cache, and vLLM computes nothing for them."""
     shared = "the customer says that the card was declined in a shop although there was enough money on the account " * 2

@@ -90,12 +90,16 @@ def test_base_and_adapter_answer_side_by_side(finetuned: FinetuneResult, lm: LM)
 
 
 def test_transformers_serves_the_same_adapter(finetuned: FinetuneResult, smollm2: Path) -> None:
-    program = Predict(SIGNATURE)
-    program.lm = LM(f"transformers/{smollm2}", adapter="areas", settings=SMALL, max_tokens=24)
-    result = Evaluate(JUDGE, METRIC, display_progress=False)(program)
-    same = sum(mine.prediction == theirs.prediction for mine, theirs in zip(result.rows, finetuned.after.rows, strict=True))
-    assert same >= 0.8 * len(result.rows)  # near ties fall either way in bfloat16
-    assert result.mean > finetuned.before.mean
+    """In float32, where near ties do not fall either way."""
+    evaluate, exact = Evaluate(JUDGE[::3], METRIC, display_progress=False), replace(SMALL, dtype="float32")
+    results = []
+    for backend in ("vllm", "transformers"):
+        program = Predict(SIGNATURE)
+        program.lm = LM(f"{backend}/{smollm2}", adapter="areas", settings=exact, max_tokens=24)
+        results.append(evaluate(program))
+    same = sum(mine.prediction == theirs.prediction for mine, theirs in zip(results[0].rows, results[1].rows, strict=True))
+    assert same >= 0.95 * len(JUDGE[::3])
+    assert results[1].mean > finetuned.before.mean
 
 
 def test_adapters_per_request_give_the_same(finetuned: FinetuneResult, smollm2: Path) -> None:
