@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+PLAIN = "FullAttentionManager"
+"""vLLM's class for layers that look at all tokens before them."""
 TRUNK, FORK = "homefire_trunk", "homefire_fork"
 
 
@@ -31,16 +33,12 @@ class Forks:
     @classmethod
     def of(cls, engine: Any) -> Forks | None:
         """For vLLM's `LLMEngine`; None where the model keeps more than plain keys and values, or the scheduler is in another process."""
-        from vllm.v1.core.kv_cache_coordinator import UnitaryKVCacheCoordinator
-        from vllm.v1.core.single_type_kv_cache_manager import FullAttentionManager
-
         core = getattr(engine.engine_core, "engine_core", None)
         if core is None:
             return None
         manager = core.scheduler.kv_cache_manager
-        coordinator = manager.coordinator
-        plain = isinstance(coordinator, UnitaryKVCacheCoordinator) and type(coordinator.single_type_managers[0]) is FullAttentionManager
-        return cls(manager) if plain and manager.enable_caching else None
+        kinds = [type(kind).__name__ for kind in manager.coordinator.single_type_managers]
+        return cls(manager) if kinds == [PLAIN] and manager.enable_caching else None
 
     def forget(self, name: str) -> None:
         """The trunk of this name is not needed any more."""

@@ -26,7 +26,7 @@ from homefire.engine.server_adapters import ServedAdapters, adapted_layers
 from homefire.engine.server_guard import KEY, SECRET, SECRET_HEADER
 from homefire.engine.server_process import ServerProcess
 from homefire.engine.settings import ChosenSettings, EngineSettings
-from homefire.engine.vllm_backend import LARGEST_RANK, vllm_arguments
+from homefire.engine.vllm_arguments import LARGEST_RANK, vllm_arguments
 from homefire.errors import AdapterError, EngineError, InputError, ServerError
 
 POLL_SECONDS = 2.0

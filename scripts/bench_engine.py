@@ -31,7 +31,7 @@ from homefire.engine.catalogue import pull, resolve
 from homefire.engine.pool import chosen_settings
 from homefire.engine.scripted_engine import ScriptedLM
 from homefire.engine.settings import EngineSettings
-from homefire.engine.vllm_backend import CPU_BLOCK
+from homefire.engine.vllm_arguments import CPU_BLOCK
 from homefire.modules.json_format import JsonFormat
 
 MAX_TOKENS = 48

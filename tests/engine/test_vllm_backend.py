@@ -23,7 +23,8 @@ from homefire.engine.prompt import PromptEncoder
 from homefire.engine.request import Message, Request, Sampling
 from homefire.engine.settings import EngineSettings
 from homefire.engine.threaded_engine import ThreadedEngine
-from homefire.engine.vllm_backend import CPU_BLOCK, VllmBackend
+from homefire.engine.vllm_arguments import CPU_BLOCK
+from homefire.engine.vllm_backend import VllmBackend
 from homefire.errors import ContextTooLong
 
 LONG = "You sort the messages that customers send to a bank. " * 6

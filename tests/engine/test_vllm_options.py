@@ -15,7 +15,8 @@ from homefire.engine.model_facts import model_facts
 from homefire.engine.request import AdapterRef, Message, Request, Sampling
 from homefire.engine.settings import EngineSettings
 from homefire.engine.threaded_engine import ThreadedEngine
-from homefire.engine.vllm_backend import MOST_ADAPTERS, VllmBackend
+from homefire.engine.vllm_arguments import MOST_ADAPTERS
+from homefire.engine.vllm_backend import VllmBackend
 from homefire.errors import EngineError
 from tests.engine.real_engines import random_adapter
 from tests.engine.test_vllm_backend import teacher_forced
