@@ -14,6 +14,7 @@ import typer
 from rich.console import Console
 
 from homefire.configs.console import note
+from homefire.configs.rows_file import write_rows
 from homefire.errors import InputError
 from homefire.modules.settings import context
 from homefire.optimizers.bootstrap_finetune import BootstrapFinetune
@@ -22,8 +23,7 @@ from homefire.optimizers.gate import Gate
 from homefire.optimizers.lineage import in_text
 from homefire.optimizers.metrics import Metric
 from homefire.optimizers.train_spec import TrainSettings
-from homefire.rows_file import write_rows
-from homefire.run_results import saved_rows, show_evaluation, show_finetuning
+from homefire.run_results import show_evaluation, show_finetuning
 from homefire.run_setup import Asked, Prepared, choose_lm, prepare, train_settings
 from homefire.user_code import load_program
 
@@ -74,7 +74,7 @@ def evaluate_command(
     with context(lm=choose_lm(prepared.program, model, adapter, config)):
         result = Evaluate(prepared.examples, prepared.metric, num_threads=num_threads)(prepared.program)
         show_evaluation(result, _facts(prepared), Console(highlight=False))
-    _save(save, saved_rows(result))
+    _save(save, result.records())
 
 
 def finetune(
@@ -117,7 +117,7 @@ def finetune(
     with context(lm=choose_lm(prepared.program, model, None, config)):
         result = optimizer.run(prepared.program, trainset=prepared.examples, valset=prepared.valid, teacher=taught_by)
         show_finetuning(result, _facts(prepared), Console(highlight=False))
-    _save(save, [*saved_rows(result.before, run="before"), *saved_rows(result.after, run="after")])
+    _save(save, [*result.before.records(run="before"), *result.after.records(run="after")])
 
 
 def _optimizer(

@@ -16,10 +16,10 @@ from typing import Any, Literal, Union, get_args, get_origin
 
 from pydantic import PydanticSchemaGenerationError, TypeAdapter, ValidationError
 
+from homefire.configs.rows_file import Table, in_lines, read_table
 from homefire.errors import InputError
 from homefire.modules.example import Example
 from homefire.modules.signature import Field, Signature
-from homefire.rows_file import Table, in_lines, read_table
 
 MOST_CHOICES = 200
 _SHOWN_ROWS = 5

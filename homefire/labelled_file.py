@@ -10,9 +10,9 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from homefire.configs.rows_file import in_lines, read_table
 from homefire.errors import InputError
 from homefire.labelled_text import LabelledText, distinct, normalised
-from homefire.rows_file import in_lines, read_table
 
 _FEWEST_PER_LABEL = 5
 

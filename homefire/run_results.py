@@ -1,4 +1,4 @@
-"""What `eval` and `finetune` show on the terminal, and the rows that they save.
+"""What `eval` and `finetune` show on the terminal.
 
 Knows no command line and no model: it puts results into words.
 """
@@ -6,9 +6,7 @@ Knows no command line and no model: it puts results into words.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
-from pydantic_core import to_jsonable_python
 from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
@@ -47,32 +45,6 @@ def show_finetuning(result: FinetuneResult, facts: Mapping[str, str], console: C
     console.print(Text(result.decision.sentence, style="bold green" if result.decision.promoted else "bold yellow"))
     for sentence in _next_steps(result):
         console.print(Text(sentence), soft_wrap=True)
-
-
-def saved_rows(result: EvaluationResult, **also: str) -> list[dict[str, Any]]:
-    """One record of JSON values for every example: its fields, `predicted_...` for every output, the score, and what it took.
-
-    Where the data have a field of the name of a measure, the measure's name ends in an underscore.
-
-    Args:
-        result: an evaluation.
-        also: more columns, the same in every row.
-    """
-    records = []
-    for row in result.rows:
-        predicted = {} if row.prediction is None else {f"predicted_{name}": value for name, value in row.prediction.items()}
-        measures = {
-            **also,
-            "score": row.score,
-            "error": row.error,
-            "seconds": round(row.seconds, 4),
-            "prompt_tokens": row.prompt_tokens,
-            "completion_tokens": row.completion_tokens,
-        }
-        fields = {**dict(row.example.items()), **predicted}
-        free = {name + "_" if name in fields else name: value for name, value in measures.items()}
-        records.append(to_jsonable_python({**fields, **free}, inf_nan_mode="strings", fallback=str))
-    return records
 
 
 def _measures(result: EvaluationResult) -> dict[str, str]:

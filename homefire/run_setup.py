@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 from homefire.configs.console import note
 from homefire.configs.load import load, model_name
+from homefire.configs.rows_file import Table, check_writable, read_table
 from homefire.engine.adapters import AdapterStore
 from homefire.engine.lm import LM
 from homefire.engine.settings import EngineSettings
@@ -25,7 +26,6 @@ from homefire.modules.settings import current
 from homefire.modules.signature import Signature
 from homefire.optimizers.metrics import Metric, field_match
 from homefire.optimizers.train_spec import TrainSettings
-from homefire.rows_file import Table, check_writable, read_table
 from homefire.user_code import fields_of, load_function, load_program
 
 

@@ -4,7 +4,8 @@ Knows no program and no metric: it takes numbers, one per example, and needs not
 
 Methods: E. B. Wilson, Probable inference, the law of succession, and statistical inference, JASA 22 (1927); Q. McNemar, Note on the
 sampling error of the difference between correlated proportions or percentages, Psychometrika 12 (1947); B. Efron and R. Tibshirani, An
-Introduction to the Bootstrap (1993), chapters 13 and 15; B. Phipson and G. K. Smyth, Permutation p-values should never be zero,
+Introduction to the Bootstrap (1993), chapters 13 and 15; A. Agresti and Y. Min, Simple improved confidence intervals for comparing
+matched proportions, Statistics in Medicine 24 (2005); B. Phipson and G. K. Smyth, Permutation p-values should never be zero,
 Stat. Appl. Genet. Mol. Biol. 9 (2010).
 """
 
@@ -93,6 +94,23 @@ def mcnemar(before: Sequence[bool], after: Sequence[bool]) -> PairedOutcome:
     mended = sum(1 for old, new in zip(before, after, strict=True) if new and not old)
     broken = sum(1 for old, new in zip(before, after, strict=True) if old and not new)
     return PairedOutcome(mended=mended, broken=broken, p_value=_sign_test(mended, broken))
+
+
+def paired_difference(before: Sequence[bool], after: Sequence[bool], *, level: float = 0.95) -> Interval:
+    """Interval for how much larger a share is after than before, on the same examples (Agresti and Min 2005).
+
+    Raises:
+        InputError: the runs differ in length, there are no examples, or `level` is not between 0 and 1.
+    """
+    _check_level(level)
+    outcome = mcnemar(before, after)
+    if not before:
+        raise InputError("An interval for the difference of no examples was asked for; at least 1 example is expected.")
+    total, mended, broken = len(before) + 2, outcome.mended + 0.5, outcome.broken + 0.5
+    centre = (mended - broken) / total
+    z = NormalDist().inv_cdf((1 + level) / 2)
+    half = z * math.sqrt(mended + broken - (mended - broken) ** 2 / total) / total
+    return Interval(max(-1.0, centre - half), min(1.0, centre + half), level)
 
 
 def paired_permutation(before: Sequence[float], after: Sequence[float], *, seed: int, resamples: int = 10_000) -> float:

@@ -29,7 +29,7 @@ from homefire.optimizers.evaluate import Evaluate, EvaluationResult
 from homefire.optimizers.gate import Gate
 from homefire.optimizers.report_data import StageRow
 from homefire.optimizers.train_spec import TrainResult
-from homefire.run_results import saved_rows, show_finetuning
+from homefire.run_results import show_finetuning
 from homefire.run_setup import Asked, choose_lm, prepare, train_settings
 from homefire.user_code import load_program
 
@@ -281,14 +281,14 @@ def test_what_finetuning_shows(better: bool, folder: Path) -> None:
     else:
         assert "Not promoted: the gain of +0.000 is not above 0" in shown
         assert "mail@2 is kept and not in service" in shown
-    assert {row["run"] for row in saved_rows(before, run="before")} == {"before"}
+    assert {row["run"] for row in before.records(run="before")} == {"before"}
 
 
 def test_saved_columns_do_not_hide_the_datas_own(folder: Path) -> None:
     Path("mail.csv").write_text("text,score\nmessage 1,3\nmessage 2,4\n", encoding="utf-8")
     prepared = prepare(asked("text -> score: int", choices=["score"]))
     prepared.program.set_lm(ScriptedLM(['{"score": 3}'] * 2))
-    rows = saved_rows(Evaluate(prepared.examples, prepared.metric, num_threads=1, display_progress=False)(prepared.program))
+    rows = Evaluate(prepared.examples, prepared.metric, num_threads=1, display_progress=False)(prepared.program).records()
     assert [(row["score"], row["predicted_score"], row["score_"]) for row in rows] == [(3, 3, 1.0), (4, 3, 0.0)]
     assert prepared.fields.output_fields["score"].type == Literal[3, 4]
 

@@ -12,11 +12,11 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
+from homefire.configs.rows_file import read_table, write_rows
 from homefire.errors import DiskError, InputError
 from homefire.example_file import choices_of, read_examples
 from homefire.modules.example import Example
 from homefire.modules.signature import Field, Signature, make_signature
-from homefire.rows_file import read_table, write_rows
 
 
 class Mood(enum.Enum):

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from homefire.errors import InputError
-from homefire.optimizers.statistics import bootstrap_mean, mcnemar, paired_permutation, wilson
+from homefire.optimizers.statistics import bootstrap_mean, mcnemar, paired_difference, paired_permutation, wilson
 
 
 @pytest.mark.parametrize(
@@ -78,6 +78,39 @@ def test_paired_tests_want_the_same_examples() -> None:
         mcnemar([True], [True, False])
     with pytest.raises(InputError, match="same examples"):
         paired_permutation([1.0], [], seed=0)
+
+
+def paired_runs(mended: int, broken: int, same: int) -> tuple[list[bool], list[bool]]:
+    return [False] * mended + [True] * broken + [True] * same, [True] * mended + [False] * broken + [True] * same
+
+
+def test_paired_difference_worked_out_by_hand() -> None:
+    interval = paired_difference(*paired_runs(9, 1, 10))
+    centre = (9.5 - 1.5) / 22
+    half = 1.959964 * math.sqrt(11 - 64 / 22) / 22
+    assert [interval.low, interval.high] == pytest.approx([centre - half, centre + half], abs=1e-6)
+
+
+@given(st.integers(0, 30), st.integers(0, 30), st.integers(1, 30))
+def test_paired_difference_mirrors(mended: int, broken: int, same: int) -> None:
+    before, after = paired_runs(mended, broken, same)
+    interval, mirrored = paired_difference(before, after), paired_difference(after, before)
+    assert -1 <= interval.low < (mended - broken) / (len(before) + 2) < interval.high <= 1
+    assert interval.low == pytest.approx(-mirrored.high)
+
+
+def test_paired_difference_covers_as_often_as_it_says() -> None:
+    source, covered = random.Random(0), 0
+    for _ in range(1000):
+        drawn = source.choices(["mended", "broken", "same"], [0.2, 0.1, 0.7], k=60)
+        interval = paired_difference(*paired_runs(*(drawn.count(kind) for kind in ("mended", "broken", "same"))))
+        covered += interval.low <= 0.1 <= interval.high
+    assert 0.93 <= covered / 1000 <= 0.985
+
+
+def test_paired_difference_needs_examples() -> None:
+    with pytest.raises(InputError, match="difference of no examples"):
+        paired_difference([], [])
 
 
 def test_bootstrap_agrees_with_the_normal_interval() -> None:

@@ -1,4 +1,4 @@
-"""Files of rows with named columns: CSV, TSV and JSON Lines, read and written.
+"""Files of rows with named columns: CSV, TSV, JSON Lines and JSON lists, read and written.
 
 Knows no signature and no label: every mistake that such a file can have becomes an error that says what to do.
 """
@@ -9,6 +9,7 @@ import csv
 import difflib
 import io
 import json
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,10 +48,11 @@ class Table:
 
 
 def read_table(path: str | Path, expected: Sequence[str]) -> Table:
-    """Reads CSV (`,`, `;` or tab between fields), TSV or JSON Lines, in UTF-8.
+    """Reads CSV (`,`, `;` or tab between fields), TSV, JSON Lines, a JSON list of objects or a single one, in UTF-8.
 
     Args:
-        path: the file; `.tsv` and `.tab` are read as TSV, `.jsonl` and `.ndjson` as JSON Lines, all others as CSV with a header row.
+        path: the file; `.tsv` and `.tab` are read as TSV, `.jsonl` and `.ndjson` as JSON Lines, `.json` as any of the last three, all
+            others as CSV with a header row.
         expected: names of columns, for the errors of a file that has none.
 
     Raises:
@@ -58,8 +60,8 @@ def read_table(path: str | Path, expected: Sequence[str]) -> Table:
     """
     path = Path(path)
     content = _decoded(path)
-    if path.suffix.lower() in {".jsonl", ".ndjson"}:
-        rows = tuple(_json_rows(path, content, expected))
+    if path.suffix.lower() in {".json", ".jsonl", ".ndjson"}:
+        rows = tuple(_json_file(path, content, expected) if path.suffix.lower() == ".json" else _json_rows(path, content, expected))
         return Table(path=path, columns=tuple(dict.fromkeys(name for _, row in rows for name in row)), rows=rows, typed=True)
     header, rows = _csv_rows(path, content, expected)
     return Table(path=path, columns=header, rows=rows, typed=False)
@@ -89,7 +91,7 @@ def write_rows(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     check_writable(path)
     match path.suffix.lower():
         case ".csv":
-            text = _csv_text(rows)
+            text = csv_text(rows)
         case ".json":
             text = json.dumps(list(rows), ensure_ascii=False, indent=2) + "\n"
         case _:
@@ -104,7 +106,8 @@ def in_lines(numbers: Sequence[int], most: int = 10) -> str:
     return f"line{'s' if len(numbers) > 1 else ''} {shown}{more}"
 
 
-def _csv_text(rows: Iterable[Mapping[str, Any]]) -> str:
+def csv_text(rows: Iterable[Mapping[str, Any]]) -> str:
+    """Rows as CSV under a header; whatever is no text is JSON, and None is an empty field."""
     cells = [{name: _cell(value) for name, value in row.items()} for row in rows]
     out = io.StringIO(newline="")
     writer = csv.DictWriter(out, list(dict.fromkeys(name for row in cells for name in row)), restval="", lineterminator="\r\n")
@@ -125,7 +128,7 @@ def _decoded(path: Path) -> str:
     except FileNotFoundError:
         raise InputError(f"There is no file {path}. Check the path; a CSV file with a header row is expected.") from None
     except OSError as error:
-        raise InputError(f"{path} cannot be read: {error.strerror}. A file of rows in CSV, TSV or JSON Lines is expected.") from error
+        raise InputError(f"{path} cannot be read: {error.strerror}. A file of rows in CSV, TSV or JSON is expected.") from error
     try:
         return raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -153,7 +156,8 @@ def _csv_rows(path: Path, content: str, expected: Sequence[str]) -> tuple[tuple[
                 f"{path} is broken in line {line}: {len(values)} fields, but the header has {len(header)} ({', '.join(header)}). "
                 f"A text with {delimiter!r} in it must stand in double quotes. Correct the row, or save the data as JSON Lines (.jsonl)."
             )
-        rows.append((line, dict(zip(reversed(header), reversed(values), strict=True))))
+        first_ones = dict(zip(reversed(header), reversed(values), strict=True))
+        rows.append((line, {name: first_ones[name] for name in header}))
     return tuple(dict.fromkeys(header)), tuple(rows)
 
 
@@ -182,10 +186,53 @@ def _json_rows(path: Path, content: str, expected: Sequence[str]) -> Iterator[tu
         try:
             row = json.loads(raw)
         except json.JSONDecodeError as error:
+            also = ", or the file one list of them" if path.suffix.lower() == ".json" else ""
             raise InputError(
-                f"{path} is broken in line {line}: {error.msg} at character {error.pos + 1}. Each line must be one JSON object."
+                f"{path} is broken in line {line}: {error.msg} at character {error.pos + 1}. Each line must be one JSON object{also}."
             ) from None
-        if not isinstance(row, dict):
-            example = ", ".join(f"{json.dumps(name, ensure_ascii=False)}: ..." for name in expected)
-            raise InputError(f"{path} is broken in line {line}: a JSON object is expected, such as {{{example}}}.")
-        yield line, row
+        yield line, _json_object(path, line, row, expected)
+
+
+def _json_file(path: Path, content: str, expected: Sequence[str]) -> Iterator[tuple[int, dict[str, Any]]]:
+    """A list of objects, one object, or one on each line."""
+    if content.lstrip().startswith("["):
+        return _json_list(path, content, expected)
+    try:
+        row = json.loads(content)
+    except json.JSONDecodeError:
+        return _json_rows(path, content, expected)
+    return iter([(1, _json_object(path, 1, row, expected))])
+
+
+def _json_list(path: Path, content: str, expected: Sequence[str]) -> Iterator[tuple[int, dict[str, Any]]]:
+    """The objects of a list, read one by one so that each has its line."""
+    decoder, blank = json.JSONDecoder(), re.compile(r"[\s]*")
+    place, line = content.index("[") + 1, 1 + content.count("\n", 0, content.index("[") + 1)
+    separator = ""
+    while True:
+        start = blank.match(content, place).end()  # type: ignore[union-attr]
+        line += content.count("\n", place, start)
+        if content[start : start + 1] == "]" and separator != ",":
+            return
+        try:
+            row, place = decoder.raw_decode(content, start)
+            after = blank.match(content, place).end()  # type: ignore[union-attr]
+            separator = content[after : after + 1]
+            if separator not in {",", "]"}:
+                raise json.JSONDecodeError("Expecting ',' or ']'", content, after)
+        except json.JSONDecodeError as error:
+            raise InputError(
+                f"{path} is broken in line {error.lineno}: {error.msg} at character {error.colno}. A list of JSON objects is expected."
+            ) from None
+        yield line, _json_object(path, line, row, expected)
+        if separator == "]":
+            return
+        line += content.count("\n", start, after + 1)
+        place = after + 1
+
+
+def _json_object(path: Path, line: int, row: Any, expected: Sequence[str]) -> dict[str, Any]:
+    if isinstance(row, dict):
+        return row
+    example = ", ".join(f"{json.dumps(name, ensure_ascii=False)}: ..." for name in expected)
+    raise InputError(f"{path} is broken in line {line}: a JSON object is expected, such as {{{example}}}.")
