@@ -59,7 +59,8 @@ class Part:
             ConstraintError: it is, but breaks a constraint.
         """
         if self.type.free:
-            return self.free_text.unescape(text)
+            value = self.free_text.unescape(text)
+            return value if self.type.annotation is str else self.type.from_bare(value)
         line = text.strip("\n")
         try:
             return self.type.from_bare(line)

@@ -9,6 +9,7 @@ import json
 from decimal import Decimal
 from typing import Any
 
+from homefire.modules.code import Code
 from homefire.modules.shape_reader import shapes_of
 from homefire.modules.type_shape import (
     Bound,
@@ -53,6 +54,8 @@ def in_words(annotation: Any) -> str:
     Raises:
         SignatureError: the type has no grammar.
     """
+    if isinstance(annotation, type) and issubclass(annotation, Code):
+        return f"{annotation.language or 'source'} code"
     shapes = shapes_of(annotation)
     return _words(shapes, shapes.root, ())
 
