@@ -35,6 +35,14 @@ class Caller:
     callbacks: tuple[BaseCallback, ...]
 
 
+class Texts(list[str]):
+    """The texts of an answer, as callbacks hear of it, and the completions that they are of."""
+
+    def __init__(self, completions: Answer) -> None:
+        super().__init__(one.text for one in completions)
+        self.completions = completions
+
+
 class Batch:
     """Requests that are made together. `with` around the steps sees to it that nothing stays behind when one fails.
 
@@ -143,7 +151,7 @@ class Batch:
                 process_history.record(entry, limits.most)
                 caller.history.record(entry, limits.most)
             if self._observations:
-                self._observations[index].end([one.text for one in answer] if answer else None, None if answer else error)
+                self._observations[index].end(Texts(answer) if answer else None, None if answer else error)
 
     def _entry(self, request: Request, answer: Answer | None, error: BaseException | None) -> HistoryEntry:
         adapter = None if request.adapter is None else str(request.adapter)

@@ -5,13 +5,28 @@ Knows no connection. What a dialect cannot say is an error here, or is left out 
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from homefire.engine.dialects import Dialect, structured_fields
 from homefire.engine.http_learned import Learned
-from homefire.engine.request import Request, Sampling
+from homefire.engine.request import Media, MediaKind, Message, Request, Sampling
 from homefire.errors import AdapterError, EngineError, InputError
+
+_TAKEN: Mapping[str, Sequence[MediaKind]] = {
+    "openai": ("image", "audio", "file"),
+    "azure": ("image", "audio", "file"),
+    "openrouter": ("image", "audio", "file"),
+    "openai-compatible": ("image", "audio", "file"),
+    "vllm": ("image", "audio"),
+    "sglang": ("image", "audio"),
+    "llama.cpp": ("image", "audio"),
+    "gemini": ("image", "audio"),
+    "mistral": ("image", "audio"),
+    "deepseek": (),
+}
+"""Media that go in messages to a kind of server, in OpenAI's form; images to all others. Whether its model takes them, the server says."""
 
 
 def check_request(request: Request, dialect: Dialect, where: str, *, sure: bool) -> None:
@@ -24,7 +39,7 @@ def check_request(request: Request, dialect: Dialect, where: str, *, sure: bool)
         sure: Whether that is known; a server of which nothing is known may turn out to be able.
 
     Raises:
-        InputError: a text cannot be written as UTF-8.
+        InputError: a text cannot be written as UTF-8, or the messages hold media that such servers do not take.
         AdapterError: it serves no adapters.
         EngineError: it cannot go on with an answer, or gives no log-probabilities, or a sampling setting is not its own.
     """
@@ -32,6 +47,14 @@ def check_request(request: Request, dialect: Dialect, where: str, *, sure: bool)
         _check_text(text)
     if not sure:
         return
+    taken = _TAKEN.get(dialect.name, ("image",))
+    for media in request.media:
+        if media.kind not in taken:
+            kinds = " and ".join(("text", *taken))
+            raise InputError(
+                f"{media.origin} holds {media.words}, and {where} takes {kinds} alone, as {dialect.name} does. "
+                f"Leave it out, or ask a server whose model takes {media.words}."
+            )
     if request.adapter is not None and not dialect.adapters:
         raise AdapterError(
             f"The adapter {request.adapter} cannot be used on {where}: only homefire serve and vLLM serve adapters beside their model. "
@@ -57,10 +80,31 @@ def _check_text(text: str) -> None:
         raise InputError(problem + "Write text.encode('utf-16', 'surrogatepass').decode('utf-16', 'replace').") from error
 
 
+def chat_turns(messages: Sequence[Message]) -> list[dict[str, Any]]:
+    """The messages of a chat, those with media as lists of parts."""
+    return [
+        {"role": message.role, "content": [_part(part) for part in message.parts] if message.parts else message.content}
+        for message in messages
+    ]
+
+
+def _part(part: str | Media) -> dict[str, Any]:
+    if isinstance(part, str):
+        return {"type": "text", "text": part}
+    match part.kind:
+        case "image":
+            return {"type": "image_url", "image_url": {"url": part.url}}
+        case "audio":
+            kind = part.media_type.removeprefix("audio/")
+            return {"type": "input_audio", "input_audio": {"data": part.base64, "format": kind}}
+        case "file":
+            return {"type": "file", "file": {"filename": part.name, "file_data": part.url}}
+
+
 def chat_body(request: Request, model: str, dialect: Dialect, learned: Learned) -> dict[str, Any]:
     """The body for `/chat/completions`."""
     body: dict[str, Any] = {"model": str(request.adapter) if request.adapter else model}
-    body["messages"] = [{"role": message.role, "content": message.content} for message in request.messages]
+    body["messages"] = chat_turns(request.messages)
     if request.prefill:
         body["messages"].append({"role": "assistant", "content": request.prefill})
         body |= {"continue_final_message": True, "add_generation_prompt": False}

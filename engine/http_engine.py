@@ -290,7 +290,8 @@ class HttpEngine:
         return replace(completion, text=completion.text + "\ufffd")
 
     async def _body(self, request: Request) -> tuple[str, dict[str, Any]]:
-        if (request.prefill or request.generated) and self._dialect.continuation == "tokens" and not self._learned.no_tokenizer:
+        by_ids = self._dialect.continuation == "tokens" and not self._learned.no_tokenizer and not request.media
+        if (request.prefill or request.generated) and by_ids:
             try:
                 ids = await self._prompt_ids(request)
             except EngineError:

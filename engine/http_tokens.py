@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 from homefire.engine.http_answer import excerpt
-from homefire.engine.http_body import score_body
+from homefire.engine.http_body import chat_turns, score_body
 from homefire.engine.http_errors import Endpoint, Refused
 from homefire.engine.request import Request
 from homefire.errors import EngineError, ServerError
@@ -46,8 +46,7 @@ class ServerTokens:
         Raises:
             EngineError: the server has no tokenizer to ask.
         """
-        turns = [{"role": message.role, "content": message.content} for message in request.messages]
-        prompt = self._ids({"messages": turns, "add_generation_prompt": True, **switches})
+        prompt = self._ids({"messages": chat_turns(request.messages), "add_generation_prompt": True, **switches})
         ids, tail = await asyncio.gather(prompt, self.of_text(request.prefill))
         return [*ids, *request.generated, *tail]
 
@@ -73,6 +72,9 @@ class ServerTokens:
         """Natural log-probability of each text behind the request's prompt, all asked for in one call."""
         if not texts:
             return []
+        if request.media:
+            problem = f"{self._endpoint.where} takes given texts behind token ids alone, which {request.media[0].words} has not"
+            raise EngineError(f"{problem}. Ask for the answer without its probabilities.")
         prompt = await self.of_request(request, switches)
         tails = await asyncio.gather(*(self.of_text(text) for text in texts))
         model = str(request.adapter) if request.adapter else self._endpoint.model

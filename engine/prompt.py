@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -49,15 +50,21 @@ class PromptEncoder:
                 f"The model in {path} has a slow tokenizer, without tokenizer.json. Take a version of the model that has one."
             )
         template: str = self._tokenizer.get_chat_template()
+        self._name = path.name
         self._tags = find_tags(template)
         self._switch = has_switch(template)
         self._fast = _with_plain_tags(self._tokenizer.backend_tokenizer, self._tags)  # its encoding changes no state: threads need no lock
         self._fast.no_truncation()
         self._fast.no_padding()
-        self._plain = type(self._fast).from_str(self._fast.to_str())
-        self._plain.encode_special_tokens = True
         self._special = sorted((token.content for token in self._fast.get_added_tokens_decoder().values() if token.special), key=len)[::-1]
         self._specials = re.compile("|".join(map(re.escape, self._special)) or r"(?!)")
+
+    @cached_property
+    def _plain(self) -> Any:
+        """The tokenizer for which special tokens are text; made only when a message spells one out."""
+        plain = type(self._fast).from_str(self._fast.to_str())
+        plain.encode_special_tokens = True
+        return plain
 
     @property
     def eos_ids(self) -> frozenset[int]:
@@ -79,24 +86,26 @@ class PromptEncoder:
         return self._encode_prompt(self._render(messages, thinking))
 
     def encode_request(self, request: Request) -> list[int]:
-        """Token ids of a prompt with what there already is of its answer.
+        """Token ids of a prompt with what there already is of its answer; see `prepared`."""
+        return self.prepared(request)[0]
+
+    def prepared(self, request: Request) -> tuple[list[int], Thinking | None]:
+        """Token ids of a prompt with what there already is of its answer, and the block of thoughts that the rest may begin with.
 
         A prefill belongs to the answer: where a reasoning model would still be thinking, the end of its thoughts is put before it, and
         behind generated tokens that end inside them.
         """
         prompt, prefill = self._render(request.messages, request.thinking), request.prefill
-        if self._tags is not None and (request.generated or prefill) and not prefill.lstrip().startswith(self._tags.closing):
-            block = Thinking(self._tags, begun=prompt.rstrip().endswith(self._tags.opening))
-            if block.inside(self.decode(request.generated)):
-                prefill = self._tags.end + prefill
-        return [*self._encode_prompt(prompt), *request.generated, *(self.encode_text(prefill) if prefill else ())]
-
-    def thinking(self, request: Request) -> Thinking | None:
-        """The block of thoughts that the completion may begin with; None where there can be none."""
-        if self._tags is None or request.generated or request.prefill:
-            return None
-        tail = self._render(request.messages, request.thinking).rstrip()
-        return None if tail.endswith(self._tags.closing) else Thinking(self._tags, begun=tail.endswith(self._tags.opening))
+        block: Thinking | None = None
+        if self._tags is not None:
+            tail = prompt.rstrip()
+            block = Thinking(self._tags, begun=tail.endswith(self._tags.opening))
+            if request.generated or prefill:
+                open_block = not prefill.lstrip().startswith(self._tags.closing) and block.inside(self.decode(request.generated))
+                prefill, block = (self._tags.end if open_block else "") + prefill, None
+            elif tail.endswith(self._tags.closing):
+                block = None
+        return [*self._encode_prompt(prompt), *request.generated, *(self.encode_text(prefill) if prefill else ())], block
 
     def encode_text(self, text: str) -> list[int]:
         """Token ids of plain text, with no special tokens added.
@@ -133,6 +142,8 @@ class PromptEncoder:
     def _render(self, messages: Sequence[Message], thinking: bool | None) -> str:
         from jinja2 import TemplateError
 
+        if any(message.parts for message in messages):
+            self._check_text_only(messages)
         turns = [{"role": message.role, "content": self._content(message)} for message in messages]
         switches = {} if thinking is None else {"enable_thinking": thinking, "thinking": thinking}
         try:
@@ -144,6 +155,13 @@ class PromptEncoder:
             return text
         opened = text.rstrip().endswith(self._tags.opening)
         return text if self._switch and not opened else self._tags.switched_off(text)
+
+    def _check_text_only(self, messages: Sequence[Message]) -> None:
+        for media in (media for message in messages for media in message.media):
+            raise InputError(
+                f"{media.origin} holds {media.words}, and {self._name} runs on this machine's own engine, which takes text alone. "
+                f"Ask a server whose model takes {media.words}: LM('openai/NAME', api_base='http://.../v1')."
+            )
 
     def _content(self, message: Message) -> str:
         """What a turn says; the thoughts before an earlier answer are not sent back, and special tokens are only marked."""

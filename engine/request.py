@@ -6,7 +6,7 @@ Knows no engine: every backend takes these values and returns these values.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -15,6 +15,54 @@ from homefire.errors import InputError
 
 Role = Literal["system", "user", "assistant"]
 FinishReason = Literal["stop", "length", "aborted"]
+MediaKind = Literal["image", "audio", "file"]
+
+
+@dataclass(frozen=True, slots=True)
+class Media:
+    """An image, a sound or a file in a message."""
+
+    kind: MediaKind
+    url: str
+    """The bytes as a data URL; of an image also an address, which the model's server fetches."""
+    name: str = ""
+    """Of the file."""
+    source: str = field(default="", compare=False)
+    """The input that it came with, for errors."""
+
+    @property
+    def media_type(self) -> str:
+        """`image/png`; empty where only an address is known."""
+        return self.url[len("data:") :].partition(";")[0] if self.url.startswith("data:") else ""
+
+    @property
+    def base64(self) -> str:
+        """The bytes, in base64; empty where only an address is known."""
+        return self.url.partition(",")[2] if self.url.startswith("data:") else ""
+
+    @property
+    def described(self) -> str:
+        """`image/png, 3.1 kB`, or the address."""
+        size = len(self.base64) * 3 / 4
+        shown = f"{size / 1e6:.1f} MB" if size >= 1e6 else f"{size / 1e3:.1f} kB"
+        return f"{self.media_type}, {shown}" if self.media_type else self.url
+
+    @property
+    def origin(self) -> str:
+        """What it came with, at the beginning of a sentence."""
+        return f"The input {self.source!r}" if self.source else "A message"
+
+    @property
+    def words(self) -> str:
+        """`an image`, `audio` or `a file`."""
+        return {"image": "an image", "audio": "audio", "file": "a file"}[self.kind]
+
+    def __str__(self) -> str:
+        """What stands for it where only text is shown."""
+        return f"[{self.kind}: {self.name + ', ' if self.name else ''}{self.described}]"
+
+    def __repr__(self) -> str:
+        return f"Media{self!s}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +71,14 @@ class Message:
 
     role: Role
     content: str
+    """What is said; where `parts` holds media, with a short stand-in for each."""
+    parts: tuple[str | Media, ...] = ()
+    """Texts and media in order, for a turn that is not text alone; otherwise empty."""
+
+    @property
+    def media(self) -> tuple[Media, ...]:
+        """What the turn has beside text."""
+        return tuple(part for part in self.parts if isinstance(part, Media)) if self.parts else ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,6 +166,11 @@ class Request:
     """Whether a reasoning model may think before it answers; None leaves it to the model's chat template."""
     reserve: int = 0
     """Tokens to keep free behind the completion, for a continuation that closes it."""
+
+    @property
+    def media(self) -> tuple[Media, ...]:
+        """What the messages have beside text."""
+        return tuple([media for message in self.messages if message.parts for media in message.media])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

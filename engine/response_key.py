@@ -14,7 +14,7 @@ from typing import Any
 
 from homefire.engine.fingerprint import file_hash
 from homefire.engine.grammar import Grammar
-from homefire.engine.request import AdapterRef, Completion, Request, Sampling
+from homefire.engine.request import AdapterRef, Completion, Message, Request, Sampling
 
 _VERSION = 1
 """Of keys and bytes together: a change of either begins a new cache."""
@@ -34,7 +34,7 @@ def response_key(identity: str, request: Request) -> str | None:
         _VERSION,
         identity,
         adapter,
-        [(message.role, message.content) for message in request.messages],
+        [(message.role, message.content) if not message.parts else _with_parts(message) for message in request.messages],
         _sampling_values(request.sampling),
         None if request.grammar is None else _grammar_digest(request.grammar),
         request.generated,
@@ -92,6 +92,10 @@ def _completion(row: dict[str, Any]) -> Completion:
     logprobs = row["logprobs"]
     lists = {"token_ids": tuple(row["token_ids"]), "logprobs": None if logprobs is None else tuple(logprobs)}
     return Completion(**{**row, **lists}, from_cache=True)
+
+
+def _with_parts(message: Message) -> tuple[Any, ...]:
+    return (message.role, [part if isinstance(part, str) else (part.kind, part.url, part.name) for part in message.parts])
 
 
 def _sampling_values(sampling: Sampling) -> tuple[Any, ...]:

@@ -145,9 +145,8 @@ class ThreadedEngine:
 
     def submit(self, request: Request, listener: Listener | None = None) -> Future[list[Completion]]:
         self._check_alive()
-        prompt_ids = self._encoder.encode_request(request)
-        max_tokens = self._encoder.room(request, len(prompt_ids), self._settings.context, self._name)
-        thinking, sampling = self._encoder.thinking(request), request.sampling
+        prompt_ids, thinking = self._encoder.prepared(request)
+        max_tokens, sampling = self._encoder.room(request, len(prompt_ids), self._settings.context, self._name), request.sampling
         if thinking is not None and request.grammar is not None:
             request = replace(request, grammar=thinking.wrap(request.grammar))
         pieces = None if listener is None else Pieces(listener, self._encoder.decode, sampling.n, sampling.stop, thinking)

@@ -17,7 +17,9 @@ from homefire.errors import ConstraintError, ParseError
 from homefire.modules.example import Prediction
 from homefire.modules.field_stream import FieldReader
 from homefire.modules.format import Closing, Format
+from homefire.modules.reasoning import NativeReasoning, reasoned
 from homefire.modules.signature import Signature
+from homefire.modules.two_step_format import TwoStepFormat
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +29,8 @@ class Batch:
     requests: list[Request]
     listener: Listener | None = None
     """Hears the first of them."""
+    model: LM | None = None
+    """Who answers them; None is the LM of the call."""
 
 
 Batches = Generator[Batch, list[list[Completion]], list["Answer"]]
@@ -52,6 +56,8 @@ class Answer:
     """The whole answer, once there is a prediction."""
     prefix: str = ""
     """Text before the next completion that belongs to the answer; not empty once a cut-off answer is being closed."""
+    thoughts: str = ""
+    """What was thought before that text."""
     retries: int = 0
     closing: bool = False
     """Whether the next completion is what closes it."""
@@ -85,10 +91,28 @@ def answers(model: LM, dialect: Format, signature: type[Signature], request: Req
         ParseError: from engines that enforce nothing, when asking again did not help either.
         ConstraintError: a constraint was broken each of the bounded number of times.
     """
-    follow_up = _FollowUp(model, dialect, signature)
+    if isinstance(dialect, TwoStepFormat):
+        return (yield from _in_two_steps(dialect, signature, request, reader))
+    if isinstance(dialect, NativeReasoning) and model.thinking is None:
+        request = replace(request, thinking=True)
     first = (yield Batch([request], reader))[0]
     found = [Answer(request) for _ in first]
-    results = [[completion] for completion in first]
+    return (yield from _until_whole(_FollowUp(model, dialect, signature), found, [[one] for one in first], reader))
+
+
+def _in_two_steps(dialect: TwoStepFormat, signature: type[Signature], request: Request, reader: FieldReader | None) -> Batches:
+    """A free text for each sample, and then the answers that the other model finds in them."""
+    said = (yield Batch([request]))[0]
+    model, asked = dialect.extraction_model, dialect.extracting(signature)
+    found = [Answer(dialect.extraction(signature, one.text), [one]) for one in said]
+    results = yield Batch([answer.request for answer in found], reader, model)
+    return (yield from _until_whole(_FollowUp(model, dialect.form, asked), found, results, reader, model))
+
+
+def _until_whole(
+    follow_up: _FollowUp, found: list[Answer], results: list[list[Completion]], reader: FieldReader | None, model: LM | None = None
+) -> Batches:
+    """Takes the first completions of all answers, and asks on until each has its prediction."""
     waiting = found
     while True:
         following = [(answer, follow_up.take(answer, completions)) for answer, completions in zip(waiting, results, strict=True)]
@@ -101,7 +125,7 @@ def answers(model: LM, dialect: Format, signature: type[Signature], request: Req
         if not waiting:
             return found
         heard = reader is not None and waiting[0] is found[0] and found[0].closing
-        results = yield Batch(requests, reader if heard else None)
+        results = yield Batch(requests, reader if heard else None, model)
 
 
 def _tell(reader: FieldReader, answer: Answer) -> None:
@@ -125,29 +149,30 @@ class _FollowUp:
     def take(self, answer: Answer, completions: Sequence[Completion]) -> Request | None:
         """Reads completions of an answer's last request; returns the next one, or None when the answer is whole."""
         answer.completions += completions
-        cut = [one for one in completions if one.finish_reason == "length"] if not answer.closing else []
+        cut: Completion | None = None
         failure: tuple[Completion, ParseError] | None = None
         for completion in completions:
-            if completion in cut:
+            if completion.finish_reason == "length" and not answer.closing:
+                cut = cut or completion
                 continue
             try:
-                self._settle(answer, answer.prefix + completion.text)
+                self._settle(answer, answer.prefix + completion.text, completion.thinking or answer.thoughts)
                 return None
             except ParseError as error:
                 failure = failure or (completion, error)
-        if cut:
-            return self._closed(answer, cut[0])
+        if cut is not None:
+            return self._closed(answer, cut)
         assert failure is not None
         return self._again(answer, *failure)
 
-    def _settle(self, answer: Answer, text: str) -> None:
-        answer.prediction, answer.text = self._parsed(text), text
+    def _settle(self, answer: Answer, text: str, thoughts: str) -> None:
+        answer.prediction, answer.text = self._parsed(text, thoughts), text
         if answer.cut_off:
             answer.prediction._cut_off = True
 
-    def _parsed(self, text: str) -> Prediction:
+    def _parsed(self, text: str, thoughts: str) -> Prediction:
         with observed("adapter_parse", self.dialect, {"signature": self.signature, "completion": text}) as parsing:
-            values = self.dialect.parse(self.signature, text)
+            values = reasoned(self.dialect, self.signature, self.dialect.parse(self.signature, text), thoughts)
             parsing.give(values)
         return Prediction(values)
 
@@ -157,14 +182,14 @@ class _FollowUp:
         answer.cut_off = closing.grammar is not None or closing.prefill != completion.text
         if closing.grammar is None:
             try:
-                self._settle(answer, closing.prefill)
+                self._settle(answer, closing.prefill, completion.thinking)
                 return None
             except ParseError as error:
                 return self._again(answer, completion, error)
         if not self.model.info.continues:
             said = f"the answer was longer than {answer.request.sampling.max_tokens} tokens and was cut off; be much briefer"
             return self._again(answer, completion, ConstraintError((said,), completion.text))
-        answer.prefix, answer.closing = closing.prefill, True
+        answer.prefix, answer.closing, answer.thoughts = closing.prefill, True, completion.thinking
         return continuation(answer.request, completion, closing)
 
     def _again(self, answer: Answer, completion: Completion, error: ParseError) -> Request:
@@ -190,7 +215,7 @@ class _FollowUp:
             temperature=max(answer.request.sampling.temperature, RETRY_TEMPERATURE),
             seed=(answer.request.sampling.seed or 0) + answer.retries,
         )
-        answer.prefix, answer.closing = "", False
+        answer.prefix, answer.thoughts, answer.closing = "", "", False
         answer.request = replace(answer.request, messages=(*before, said, wanted), sampling=sampling)
         return answer.request
 
@@ -198,7 +223,7 @@ class _FollowUp:
 def continuation(request: Request, completion: Completion, closing: Closing) -> Request:
     """The same request going on where its answer was cut off; its keys and values up to there are still in the engine's cache."""
     sampling = replace(request.sampling, n=1, max_tokens=closing.max_tokens, stop=())
-    whole = bool(completion.token_ids) and closing.prefill.startswith(completion.text)
+    whole = bool(completion.token_ids) and closing.prefill.startswith(completion.text) and not request.media  # which are no token ids
     generated = completion.token_ids if whole else ()
     prefill = closing.prefill[len(completion.text) :] if whole else closing.prefill
     return replace(request, generated=generated, prefill=prefill, grammar=closing.grammar, sampling=sampling, reserve=0)

@@ -12,7 +12,7 @@ from homefire.modules.free_text import FreeText
 from homefire.modules.marked_format import MarkedFormat
 from homefire.modules.marks import Part
 from homefire.modules.prompt_text import described
-from homefire.modules.signature import Field, Signature
+from homefire.modules.signature import Field
 from homefire.modules.values import ValueType
 
 _TEXT = FreeText("[[ ##", own_line=True)
@@ -44,7 +44,7 @@ class ChatFormat(MarkedFormat):
         lines = [f"- [[ ## {name} ## ]] {described(field)}" for name, field in outputs.items()]
         return ["Answer in these parts, each under its marker:", *lines, f"- [[ ## {_LAST} ## ]]"]
 
-    def user(self, signature: type[Signature], texts: Mapping[str, str]) -> str:
+    def user(self, names: Sequence[str], texts: Mapping[str, str]) -> str:
         return "\n\n".join(self.start(name) + _MARKER.sub(r"\\", text) for name, text in texts.items())
 
 

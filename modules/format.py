@@ -44,8 +44,8 @@ class Format(Protocol):
         """The messages that ask for the outputs: instructions, demos as turns of the chat, inputs."""
         ...
 
-    def grammar(self, signature: type[Signature]) -> Grammar:
-        """The language of all answers; the same signature gives an equal grammar."""
+    def grammar(self, signature: type[Signature]) -> Grammar | None:
+        """The language of all answers; the same signature gives an equal grammar. None where what the model writes is free."""
         ...
 
     def answer(self, signature: type[Signature], outputs: Mapping[str, Any]) -> str:

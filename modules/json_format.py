@@ -14,12 +14,13 @@ from typing import Any
 from homefire.engine.grammar import Grammar, Term, seq
 from homefire.engine.request import Message
 from homefire.errors import ParseError
+from homefire.modules.chat_turns import ChatTurns
 from homefire.modules.format import Choices, Closing
 from homefire.modules.json_prefix import longest_whole, read_prefix, shown
 from homefire.modules.json_schema import object_schema
 from homefire.modules.loose_json import read_json
 from homefire.modules.output_values import check_all_given, read_all, written
-from homefire.modules.prompt_text import correction_text, described, encodable, input_text, system_text
+from homefire.modules.prompt_text import correction_text, described, system_text
 from homefire.modules.signature import Signature
 from homefire.modules.type_grammar import TypeGrammar
 from homefire.modules.values import ValueType, value_type
@@ -29,11 +30,7 @@ class JsonFormat:
     """The default Format."""
 
     def render(self, signature: type[Signature], demos: Sequence[Mapping[str, Any]], inputs: Mapping[str, Any]) -> tuple[Message, ...]:
-        compiled = _of(signature)
-        messages = [Message("system", compiled.system)]
-        for demo in demos:
-            messages += [_user(signature, demo), Message("assistant", encodable(_braced(compiled.pairs(demo))))]
-        return (*messages, _user(signature, inputs))
+        return _of(signature).turns.messages(demos, inputs)
 
     def grammar(self, signature: type[Signature]) -> Grammar:
         return _of(signature).grammar
@@ -117,8 +114,8 @@ def _renamed(values: dict[str, Any], names: Iterable[str]) -> dict[str, Any]:
     return {name: folded[name.casefold()] for name in names if name.casefold() in folded} | values
 
 
-def _user(signature: type[Signature], values: Mapping[str, Any]) -> Message:
-    return Message("user", "\n\n".join(f"{name}: {input_text(name, values[name])}" for name in signature.input_fields if name in values))
+def _user(texts: Mapping[str, str]) -> str:
+    return "\n\n".join(f"{name}: {text}" for name, text in texts.items())
 
 
 def _key(name: str) -> str:
@@ -141,7 +138,8 @@ class _Compiled:
         self.outputs = signature.output_fields
         self.types = {name: value_type(output.type) for name, output in self.outputs.items()}
         form = ["Answer with one JSON object:", *(f"- {json.dumps(name)}: {described(field)}" for name, field in self.outputs.items())]
-        self.system = system_text(signature.instructions, signature.input_fields, form)
+        system = system_text(signature, form)
+        self.turns = ChatTurns(signature, system, _user, lambda known: _braced(self.pairs(known)))
         self._tight: dict[tuple[str, ...], tuple[Grammar, int]] = {}
 
     def text(self, name: str, value: Any) -> str:

@@ -8,14 +8,16 @@ from __future__ import annotations
 import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from homefire.engine.grammar import Grammar
 from homefire.engine.request import Message
+from homefire.modules.chat_turns import ChatTurns
 from homefire.modules.format import Choices, Closing
 from homefire.modules.marked_answer import MarkedAnswers
 from homefire.modules.marks import Part
-from homefire.modules.prompt_text import correction_text, input_text, system_text
+from homefire.modules.prompt_text import correction_text, system_text
 from homefire.modules.signature import Field, Signature
 from homefire.modules.values import ValueType
 
@@ -43,16 +45,11 @@ class MarkedFormat(ABC):
         """The lines of the system turn that say what an answer looks like."""
 
     @abstractmethod
-    def user(self, signature: type[Signature], texts: Mapping[str, str]) -> str:
-        """The turn that gives the inputs, none of which can look like a mark."""
+    def user(self, names: Sequence[str], texts: Mapping[str, str]) -> str:
+        """The turn that gives the inputs, none of which can look like a mark of one of these names."""
 
     def render(self, signature: type[Signature], demos: Sequence[Mapping[str, Any]], inputs: Mapping[str, Any]) -> tuple[Message, ...]:
-        compiled = self._of(signature)
-        messages = [Message("system", compiled.system)]
-        for demo in demos:
-            known = {name: demo[name] for name in signature.output_fields if name in demo}
-            messages += [self._turn(signature, demo), Message("assistant", compiled.answers.write_known(known))]
-        return (*messages, self._turn(signature, inputs))
+        return self._of(signature).turns.messages(demos, inputs)
 
     def grammar(self, signature: type[Signature]) -> Grammar:
         return self._of(signature).answers.grammar
@@ -78,10 +75,6 @@ class MarkedFormat(ABC):
     def correction(self, signature: type[Signature], problems: Sequence[str]) -> str:
         return correction_text(problems)
 
-    def _turn(self, signature: type[Signature], values: Mapping[str, Any]) -> Message:
-        texts = {name: input_text(name, values[name]) for name in signature.input_fields if name in values}
-        return Message("user", self.user(signature, texts))
-
     def _of(self, signature: type[Signature]) -> _Compiled:
         found = self._compiled.get(signature)
         if found is None:
@@ -94,5 +87,6 @@ class _Compiled:
 
     def __init__(self, form: MarkedFormat, signature: type[Signature]) -> None:
         outputs = signature.output_fields
-        self.system = system_text(signature.instructions, signature.input_fields, form.form(outputs))
         self.answers = MarkedAnswers(outputs, form)
+        system = system_text(signature, form.form(outputs))
+        self.turns = ChatTurns(signature, system, partial(form.user, tuple(signature.fields)), self.answers.write_known)

@@ -13,7 +13,7 @@ from homefire.modules.free_text import FreeText
 from homefire.modules.marked_format import MarkedFormat
 from homefire.modules.marks import Part
 from homefire.modules.prompt_text import described
-from homefire.modules.signature import Field, Signature
+from homefire.modules.signature import Field
 from homefire.modules.values import ValueType
 
 _ESCAPED = r"<\\"
@@ -42,8 +42,8 @@ class XmlFormat(MarkedFormat):
         lines = [f"- {name}: {described(field)}" for name, field in outputs.items()]
         return ["Answer with these XML elements, one after the other:", *lines]
 
-    def user(self, signature: type[Signature], texts: Mapping[str, str]) -> str:
-        tag = re.compile(rf"<(?=\\*/?(?:{'|'.join(map(re.escape, signature.fields))})\b)")
+    def user(self, names: Sequence[str], texts: Mapping[str, str]) -> str:
+        tag = re.compile(rf"<(?=\\*/?(?:{'|'.join(map(re.escape, names))})\b)")
         return "\n".join(f"<{name}>{tag.sub(_ESCAPED, text)}</{name}>" for name, text in texts.items())
 
 

@@ -91,7 +91,7 @@ def test_requests_switch_thinking(encoders: dict[str, PromptEncoder], name: str,
      ("named", True, True), ("named", False, None), ("square", None, False)],
 )  # fmt: skip
 def test_what_an_answer_may_begin_with(encoders: dict[str, PromptEncoder], name: str, thinking: bool | None, begun: bool | None) -> None:
-    block = encoders[name].thinking(ask("<think>", thinking))
+    block = encoders[name].prepared(ask("<think>", thinking))[1]
     assert (None if block is None else block.begun) == begun
 
 
@@ -126,7 +126,7 @@ def test_a_continuation_ends_the_thoughts(encoders: dict[str, PromptEncoder], na
     generated = tuple(encoder.encode_text(said))
     request = ask(generated=generated, prefill=prefill)
     assert rendered(encoder, request).endswith(end)
-    assert encoder.thinking(request) is None
+    assert encoder.prepared(request)[1] is None
 
 
 def test_tags_that_are_special_tokens_are_still_read(smollm2: Path, tmp_path: Path) -> None:

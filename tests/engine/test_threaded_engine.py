@@ -106,8 +106,9 @@ class CharacterEncoder:
     def encode_request(self, request: Request) -> list[int]:
         return self.encode_text(request.messages[-1].content + request.prefill)
 
-    def thinking(self, request: Request) -> Thinking | None:
-        return Thinking(Tags("<think>", "</think>"), begun=False) if request.thinking else None
+    def prepared(self, request: Request) -> tuple[list[int], Thinking | None]:
+        block = Thinking(Tags("<think>", "</think>"), begun=False) if request.thinking else None
+        return self.encode_request(request), block
 
     def decode(self, token_ids: tuple[int, ...]) -> str:
         return "".join(map(chr, token_ids))
