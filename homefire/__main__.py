@@ -20,6 +20,7 @@ from homefire.cli_doctor import doctor
 from homefire.cli_models import app as models
 from homefire.cli_run import evaluate_command, finetune
 from homefire.cli_serve import serve
+from homefire.cli_traces import app as traces
 from homefire.configs.console import console
 from homefire.errors import HomefireError
 
@@ -41,6 +42,7 @@ app.command("eval")(evaluate_command)
 app.command("finetune")(finetune)
 app.add_typer(adapters, name="adapters")
 app.add_typer(cache, name="cache")
+app.add_typer(traces, name="traces")
 
 
 def _print_version(wanted: bool) -> None:

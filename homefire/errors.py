@@ -107,3 +107,20 @@ class DiskError(HomefireError):
 
 class EvaluationError(HomefireError):
     """So many examples failed that going on would measure nothing."""
+
+
+class CodeInterpreterError(HomefireError):
+    """A code interpreter could not start, broke, or was given what it cannot take; says whether variables were lost."""
+
+
+class CodeExecutionError(CodeInterpreterError):
+    """A snippet of code failed; the message ends with its own traceback, in which no code of the host stands."""
+
+    def __init__(self, message: str, *, kind: str, traceback: str, lost: bool = False) -> None:
+        super().__init__(message)
+        self.kind = kind
+        """Name of the exception, such as `ZeroDivisionError`."""
+        self.lost = lost
+        """Whether the variables and functions of earlier snippets are gone."""
+        self.traceback = traceback
+        """What the snippet's author needs to mend it."""

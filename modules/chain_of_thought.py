@@ -18,12 +18,16 @@ class ChainOfThought(Module):
 
     Args:
         signature: A signature class or string.
-        config: Sampling, as for `Predict`.
+        rationale_field: Says in an `OutputField` of your own what the reasoning is.
+        rationale_field_type: Its type.
+        config: Sampling, as for `Predict`; with `n=5` five chains come from one request, as `prediction.completions`.
     """
 
-    def __init__(self, signature: str | type[Signature], **config: Any) -> None:
-        reasoned = Signature(signature).prepend("reasoning", OutputField(desc="think step by step, briefly"), str)
-        self.predict = Predict(reasoned, **config)
+    def __init__(
+        self, signature: str | type[Signature], rationale_field: Any = None, rationale_field_type: Any = str, **config: Any
+    ) -> None:
+        field = OutputField(desc="think step by step, briefly") if rationale_field is None else rationale_field
+        self.predict = Predict(Signature(signature).prepend("reasoning", field, rationale_field_type), **config)
 
     def forward(self, **inputs: Any) -> Prediction:
         return self.predict(**inputs)

@@ -5,10 +5,10 @@ Knows no model: an Example is data that a user has, a Prediction is what a progr
 
 from __future__ import annotations
 
-from collections.abc import Callable, ItemsView, Iterator, KeysView, Mapping, ValuesView
+from collections.abc import Callable, ItemsView, Iterable, Iterator, KeysView, Mapping, Sequence, ValuesView
 from dataclasses import asdict, dataclass, is_dataclass
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, overload
 
 from pydantic import BaseModel
 
@@ -21,10 +21,12 @@ class Example:
     >>> example = Example(text="hot water", label="good").with_inputs("text")
     >>> example.text, example.inputs().toDict(), example.labels().toDict()
     ('hot water', {'text': 'hot water'}, {'label': 'good'})
+
+    Fields whose names begin with `dspy_` are kept and copied, but counted and listed only where that is asked for.
     """
 
     def __init__(self, base: Mapping[str, Any] | Example | None = None, **fields: Any) -> None:
-        self._store: dict[str, Any] = {**(dict(base.items()) if base is not None else {}), **fields}
+        self._store: dict[str, Any] = {**(base._store if isinstance(base, Example) else base or {}), **fields}
         self._input_keys: frozenset[str] | None = base._input_keys if isinstance(base, Example) else None
 
     def __getattr__(self, name: str) -> Any:
@@ -49,6 +51,9 @@ class Example:
     def __setitem__(self, name: str, value: Any) -> None:
         self._store[name] = value
 
+    def __delitem__(self, name: str) -> None:
+        del self._store[name]
+
     def __contains__(self, name: object) -> bool:
         return name in self._store
 
@@ -56,7 +61,7 @@ class Example:
         return iter(self._store)
 
     def __len__(self) -> int:
-        return len(self._store)
+        return len(self._shown(False))
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Example) and self._store == other._store
@@ -68,14 +73,19 @@ class Example:
         fields = ", ".join(f"{name}={value!r}" for name, value in self._store.items())
         return f"{type(self).__name__}({fields})"
 
-    def keys(self) -> KeysView[str]:
-        return self._store.keys()
+    def keys(self, include_dspy: bool = False) -> KeysView[str]:
+        return self._shown(include_dspy).keys()
 
-    def values(self) -> ValuesView[Any]:
-        return self._store.values()
+    def values(self, include_dspy: bool = False) -> ValuesView[Any]:
+        return self._shown(include_dspy).values()
 
-    def items(self) -> ItemsView[str, Any]:
-        return self._store.items()
+    def items(self, include_dspy: bool = False) -> ItemsView[str, Any]:
+        return self._shown(include_dspy).items()
+
+    def _shown(self, include_dspy: bool) -> dict[str, Any]:
+        if include_dspy or not any(name.startswith("dspy_") for name in self._store):
+            return self._store
+        return {name: value for name, value in self._store.items() if not name.startswith("dspy_")}
 
     def get(self, name: str, default: Any = None) -> Any:
         return self._store.get(name, default)
@@ -106,7 +116,7 @@ class Example:
         if self._input_keys is None:
             raise ValueError(f"It is not known which fields of {self!r} are inputs. Say so: example.with_inputs('name', ...).")
         keys = self._input_keys
-        part = Example({name: value for name, value in self._store.items() if (name in keys) == inputs})
+        part = Example({name: value for name, value in self.items() if (name in keys) == inputs})
         part._input_keys = keys
         return part
 
@@ -177,11 +187,34 @@ class Prediction(Example):
     _scorer: FieldScorer | None = None
     _probabilities: Mapping[str, dict[Any, float]] = MappingProxyType({})
     _usage: Mapping[str, dict[str, int | float]] = MappingProxyType({})
+    _trace_id: str | None = None
+
+    @classmethod
+    def from_completions(
+        cls, completions: Mapping[str, Sequence[Any]] | Iterable[Mapping[str, Any] | Example], signature: Any = None
+    ) -> Prediction:
+        """The first of several completions, which knows all of them.
+
+        Args:
+            completions: A record for each, or a list of values for each field.
+            signature: What they are answers to; kept by the completions.
+
+        Raises:
+            InputError: there is none, or the fields have lists of different lengths.
+        """
+        made = Completions(completions, signature)
+        first = made[0]
+        first._completions = made
+        return first
 
     @property
-    def completions(self) -> tuple[Prediction, ...]:
+    def completions(self) -> Completions:
         """All predictions of a call with `n` above 1; the first one is this prediction's own."""
-        return self._completions or (self,)
+        return self._completions if isinstance(self._completions, Completions) else Completions(self._completions or (self,))
+
+    def set_lm_usage(self, usage: Mapping[str, Mapping[str, int | float]]) -> None:
+        """Says what each model did for this prediction."""
+        self._usage = {model: dict(counts) for model, counts in usage.items()}
 
     @field_first
     def info(self) -> CallInfo:
@@ -197,6 +230,11 @@ class Prediction(Example):
     def thinking(self) -> str:
         """What a reasoning model thought before it answered; empty for other models."""
         return self._thinking
+
+    @field_first
+    def trace_id(self) -> str | None:
+        """Id of the trace that has the call which made this prediction; None where nothing was recorded."""
+        return self._trace_id
 
     def get_lm_usage(self) -> dict[str, dict[str, int | float]]:
         """Tokens, calls and seconds of each model that worked for this prediction; empty where `track_usage` is not set."""
@@ -244,6 +282,7 @@ class Prediction(Example):
         copied._store.update(changes)
         copied._completions, copied._info, copied._scorer = self._completions, self._info, self._scorer
         copied._cut_off, copied._thinking, copied._usage = self._cut_off, self._thinking, self._usage
+        copied._trace_id = self._trace_id
         return copied
 
     def __float__(self) -> float:
@@ -273,6 +312,61 @@ class Prediction(Example):
 
     def __truediv__(self, other: float | Prediction) -> float:
         return float(self) / float(other)
+
+    def __rtruediv__(self, other: float | Prediction) -> float:
+        return float(other) / float(self)
+
+
+class Completions(tuple[Prediction, ...]):
+    """The predictions of one call, in order; `completions[1]` is the second one, `completions.answer` all values of a field.
+
+    >>> Completions([{"answer": "a"}, {"answer": "b"}]).answer
+    ['a', 'b']
+
+    Raises:
+        InputError: there is none, or the fields have lists of different lengths.
+    """
+
+    signature: Any
+    """What the predictions are answers to, where that was said."""
+
+    def __new__(
+        cls, completions: Mapping[str, Sequence[Any]] | Iterable[Mapping[str, Any] | Example], signature: Any = None
+    ) -> Completions:
+        if isinstance(completions, Mapping):
+            lengths = {name: len(values) for name, values in completions.items()}
+            if len(set(lengths.values())) > 1:
+                raise InputError(f"The fields have lists of different lengths: {lengths}. Give a value of every field for each completion.")
+            completions = [dict(zip(completions, values, strict=True)) for values in zip(*completions.values(), strict=True)]
+        made = super().__new__(cls, (one if isinstance(one, Prediction) else Prediction(one) for one in completions))
+        if not made:
+            raise InputError("There is no completion. Write, for example: Completions([{'answer': 'yes'}, {'answer': 'no'}]).")
+        made.signature = signature
+        return made
+
+    def __getnewargs__(self) -> tuple[Any, ...]:
+        return (list(self), self.signature)
+
+    @overload  # type: ignore[override]
+    def __getitem__(self, index: int) -> Prediction: ...
+    @overload
+    def __getitem__(self, index: slice) -> tuple[Prediction, ...]: ...
+    @overload
+    def __getitem__(self, index: str) -> list[Any]: ...
+    def __getitem__(self, index: int | slice | str) -> Any:
+        return [one[index] for one in self] if isinstance(index, str) else super().__getitem__(index)
+
+    def __getattr__(self, name: str) -> list[Any]:
+        if name.startswith("__") or name not in self[0]:
+            raise AttributeError(f"The completions have no field {name!r}; they have {', '.join(map(repr, self[0])) or 'none'}.")
+        return self[name]
+
+    def __contains__(self, value: object) -> bool:
+        return value in self[0] if isinstance(value, str) else super().__contains__(value)
+
+    def items(self) -> Iterator[tuple[str, list[Any]]]:
+        """Every field with all its values."""
+        return ((name, self[name]) for name in self[0])
 
 
 def _plain(value: Any) -> Any:

@@ -104,20 +104,25 @@ class _Failed:
     error: BaseException
 
 
-def stream(call: Callable[[], Prediction]) -> Iterator[FieldDelta | Restarted | Prediction]:
+@dataclass(frozen=True, slots=True)
+class _Ended:
+    made: Any
+
+
+def stream(call: Callable[[], Any]) -> Iterator[FieldDelta | Restarted | Prediction]:
     """Runs a program on a thread of its own and yields its pieces, then its prediction.
 
     Raises:
         Exception: what the program raised.
     """
-    pieces: queue.SimpleQueue[Piece | Prediction | _Failed] = queue.SimpleQueue()
+    pieces: queue.SimpleQueue[Piece | _Ended | _Failed] = queue.SimpleQueue()
     begun: Future[Stop] = Future()
 
     def run() -> None:
         try:
             with stoppable() as stop, _reading(pieces.put):
                 begun.set_result(stop)
-                pieces.put(call())
+                pieces.put(_Ended(call()))
         except BaseException as error:
             pieces.put(_Failed(error))
 
@@ -128,9 +133,10 @@ def stream(call: Callable[[], Prediction]) -> Iterator[FieldDelta | Restarted | 
             piece = pieces.get()
             if isinstance(piece, _Failed):
                 raise piece.error
-            yield piece
-            if isinstance(piece, Prediction):
+            if isinstance(piece, _Ended):
+                yield piece.made
                 return
+            yield piece
     finally:
         begun.result().stop()
         thread.join()
@@ -139,7 +145,7 @@ def stream(call: Callable[[], Prediction]) -> Iterator[FieldDelta | Restarted | 
 async def astream(call: Callable[[], Any]) -> AsyncIterator[FieldDelta | Restarted | Prediction]:
     """As `stream`, for a program that is awaited: `call` makes its coroutine."""
     loop = asyncio.get_running_loop()
-    pieces: asyncio.Queue[Piece | Prediction | _Failed] = asyncio.Queue()
+    pieces: asyncio.Queue[Piece | _Ended | _Failed] = asyncio.Queue()
 
     def tell(piece: Piece) -> None:
         loop.call_soon_threadsafe(pieces.put_nowait, piece)
@@ -148,7 +154,7 @@ async def astream(call: Callable[[], Any]) -> AsyncIterator[FieldDelta | Restart
         try:
             with _reading(tell):
                 made = await call()
-            loop.call_soon(pieces.put_nowait, made)
+            loop.call_soon(pieces.put_nowait, _Ended(made))
         except asyncio.CancelledError:
             raise
         except BaseException as error:
@@ -160,9 +166,10 @@ async def astream(call: Callable[[], Any]) -> AsyncIterator[FieldDelta | Restart
             piece = await pieces.get()
             if isinstance(piece, _Failed):
                 raise piece.error
-            yield piece
-            if isinstance(piece, Prediction):
+            if isinstance(piece, _Ended):
+                yield piece.made
                 return
+            yield piece
     finally:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)

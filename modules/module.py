@@ -7,67 +7,92 @@ from __future__ import annotations
 
 import asyncio
 import copy
-import json
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
-from functools import partial
+import inspect
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, TextIO
 
 from pydantic_core import to_jsonable_python
 
-from homefire.configs.home import write_atomic
 from homefire.engine.callbacks import BaseCallback, observed
+from homefire.engine.history import HistoryEntry, HistoryLimits, print_entries
 from homefire.engine.lm import LM
 from homefire.engine.usage import UsageTracker, track_usage
 from homefire.errors import ConfigError, InputError
+from homefire.modules.assertions import MAX_BACKTRACKS, Backtrack, Scope
 from homefire.modules.example import Example, Prediction
 from homefire.modules.field_stream import FieldDelta, Restarted, astream, stream
-from homefire.modules.parallel import run_in_threads
-from homefire.modules.settings import current
+from homefire.modules.parallel import run_examples
+from homefire.modules.savable import Savable, found_in, put_in_place
+from homefire.modules.saved_program import save_program as _save_program
+from homefire.modules.saved_state import own_state, read_state, write_state
+from homefire.modules.settings import current, patience_of
 from homefire.modules.signature import Signature
-from homefire.modules.trace import current_trace, record
+from homefire.modules.trace import current_trace, marked, record
 
 
-class Module:
+class Module(Savable):
     """Base of all programs. Write `forward(self, **inputs) -> Prediction` and call the module itself."""
 
     callbacks: Sequence[BaseCallback] = ()
     """Who hears of this module's calls, beside the callbacks of the settings."""
+    max_backtracks: int = MAX_BACKTRACKS
+    """Times that an assertion in this module's forward has one call made again."""
+    _compiled: bool = False
+    """Frozen: where this is set, optimizers leave a module in a larger program alone."""
 
-    def forward(self, **inputs: Any) -> Prediction:
+    def forward(self, *positional: Any, **inputs: Any) -> Prediction:
         """What the program does."""
         raise TypeError(f"{type(self).__name__} does not say what it does. Write `def forward(self, ...): ...` in it.")
 
-    def __call__(self, **inputs: Any) -> Prediction:
+    def __call__(self, *positional: Any, **inputs: Any) -> Prediction:
         trace = current_trace()
         if trace is not None:
-            trace.name(self, self.named_predictors())
-        with observed("module", self, inputs, self.callbacks) as call:
+            trace.name(self, self.named_predictors(frozen=True))
+        with observed("module", self, _by_name(self.forward, positional, inputs) if positional else inputs, self.callbacks) as call:
             if current().track_usage:
                 with track_usage() as usage:
-                    prediction = _with_usage(self.forward(**inputs), usage)
+                    prediction = _with_usage(self._with_assertions(positional, inputs), usage)
             else:
-                prediction = self.forward(**inputs)
-            call.give(prediction)
+                prediction = self._with_assertions(positional, inputs)
+            call.give(marked(prediction))
         return prediction
 
-    async def aforward(self, **inputs: Any) -> Prediction:
+    async def aforward(self, *positional: Any, **inputs: Any) -> Prediction:
         """What the program does, awaited. Unless a program says otherwise, `forward` runs on a thread of its own."""
-        return await asyncio.to_thread(self.forward, **inputs)
+        return await asyncio.to_thread(self.forward, *positional, **inputs)
 
-    async def acall(self, **inputs: Any) -> Prediction:
+    async def acall(self, *positional: Any, **inputs: Any) -> Prediction:
         """As calling the module, awaited; cancelling the task cancels what is in flight."""
         trace = current_trace()
         if trace is not None:
-            trace.name(self, self.named_predictors())
-        with observed("module", self, inputs, self.callbacks) as call:
+            trace.name(self, self.named_predictors(frozen=True))
+        with observed("module", self, _by_name(self.forward, positional, inputs) if positional else inputs, self.callbacks) as call:
             if current().track_usage:
                 with track_usage() as usage:
-                    prediction = _with_usage(await self.aforward(**inputs), usage)
+                    prediction = _with_usage(await self._awith_assertions(positional, inputs), usage)
             else:
-                prediction = await self.aforward(**inputs)
-            call.give(prediction)
+                prediction = await self._awith_assertions(positional, inputs)
+            call.give(marked(prediction))
         return prediction
+
+    def _with_assertions(self, positional: tuple[Any, ...], inputs: Mapping[str, Any]) -> Prediction:
+        """Runs `forward`, and again from where an assertion in it failed."""
+        with Scope(self.max_backtracks) as scope:
+            while True:
+                try:
+                    return self.forward(*positional, **inputs)
+                except Backtrack as signal:
+                    scope.begin_again(signal)
+
+    async def _awith_assertions(self, positional: tuple[Any, ...], inputs: Mapping[str, Any]) -> Prediction:
+        with Scope(self.max_backtracks) as scope:
+            while True:
+                try:
+                    return await self.aforward(*positional, **inputs)
+                except Backtrack as signal:
+                    scope.begin_again(signal)
 
     def stream(self, **inputs: Any) -> Iterator[FieldDelta | Restarted | Prediction]:
         """Runs the program and yields the pieces of its outputs as they are written, the prediction last.
@@ -95,9 +120,13 @@ class Module:
 
         return astream(call)
 
-    def named_predictors(self) -> list[tuple[str, Predictor]]:
-        """Every predictor once, under its dotted path: `answer`, `steps[0].predict`, `by_kind['a']`."""
-        return [(path, part) for path, part in self._parts("", set()) if isinstance(part, Predictor)]
+    def named_predictors(self, *, frozen: bool = False) -> list[tuple[str, Predictor]]:
+        """Every predictor once, under its dotted path: `answer`, `steps[0].predict`, `by_kind['a']`; `self` where this is one.
+
+        Args:
+            frozen: Whether to name also those in modules that are `_compiled`, which optimizers leave alone.
+        """
+        return [(path or "self", part) for path, part in self._parts("", set(), frozen) if isinstance(part, Predictor)]
 
     def predictors(self) -> list[Predictor]:
         """Every predictor once, in the order of `named_predictors`."""
@@ -105,80 +134,181 @@ class Module:
 
     def named_sub_modules(self) -> list[tuple[str, Module]]:
         """This module, as `self`, and every module in it, under dotted paths."""
-        return [(path or "self", part) for path, part in self._parts("", set())]
+        return [(path or "self", part) for path, part in self._parts("", set(), True)]
 
-    def set_lm(self, lm: LM) -> None:
-        """Makes every predictor use this LM."""
+    def named_parameters(self) -> list[tuple[str, Predictor]]:
+        return self.named_predictors()
+
+    def parameters(self) -> list[Predictor]:
+        return self.predictors()
+
+    def map_named_predictors(self, function: Callable[[Predictor], Predictor]) -> Self:
+        """Puts what the function makes of each predictor in its place; returns the module."""
+        new = {id(predictor): function(predictor) for predictor in self.predictors()}
+        for _, part in self.named_sub_modules():
+            for name, value in part.__dict__.items():
+                part.__dict__[name] = put_in_place(value, lambda old: new.get(id(old), old))
+        return self
+
+    def set_lm(self, lm: LM | None) -> None:
+        """Makes every predictor use this LM; None lets them use that of the settings."""
         for predictor in self.predictors():
             predictor.lm = lm
 
-    def deepcopy(self) -> Self:
-        """A copy that shares nothing that calls or optimizers change; LMs are shared, for an engine is not copied."""
-        return copy.deepcopy(self)
-
-    def batch(self, examples: Sequence[Example], *, threads: int | None = None) -> list[Prediction]:
-        """Runs the module on the inputs of every example, in parallel; the predictions come in the same order.
+    def get_lm(self) -> LM:
+        """The LM that all predictors use.
 
         Raises:
-            Exception: the first failure; what is in flight is cancelled.
+            ConfigError: none is set, or they use several.
         """
-        return run_in_threads([partial(self, **example.inputs()) for example in examples], threads or self.useful_threads())
+        used = {id(lm): lm for predictor in self.predictors() if (lm := predictor.lm or current().lm) is not None}
+        if len(used) > 1:
+            raise ConfigError(
+                f"The program uses several LMs: {', '.join(map(str, used.values()))}. Ask one predictor: program.predictors()[0].lm."
+            )
+        if not used:
+            raise ConfigError("No LM is set. Write program.set_lm(homefire.LM()), or homefire.configure(lm=homefire.LM()).")
+        return next(iter(used.values()))
+
+    def deepcopy(self) -> Self:
+        """A copy that shares nothing that calls or optimizers change; LMs, indexes and what cannot be copied, such as locks, are shared."""
+        return copy.deepcopy(self)
+
+    def reset_copy(self) -> Self:
+        """A copy whose predictors have no demos and no LM."""
+        made = self.deepcopy()
+        for predictor in made.predictors():
+            predictor.reset()
+        return made
+
+    def batch(
+        self,
+        examples: Sequence[Example | Mapping[str, Any]],
+        num_threads: int | None = None,
+        max_errors: int | None = None,
+        return_failed_examples: bool = False,
+        provide_traceback: bool | None = None,
+        disable_progress_bar: bool = False,
+        timeout: float | None = None,
+        straggler_limit: int = 3,
+        *,
+        threads: int | None = None,
+    ) -> Any:
+        """Runs the module on the inputs of every example, in parallel.
+
+        Args:
+            examples: Examples that know their inputs, or mappings of inputs.
+            num_threads: Most calls at once; by default as many as the engines batch.
+            max_errors: Failed examples after which the rest is given up; by default only when all of the first ten fail.
+            return_failed_examples: Whether to return the failed examples and their errors too.
+            provide_traceback: Whether to show failures with their tracebacks.
+            disable_progress_bar: Whether to show no progress on a terminal.
+            timeout: Seconds after which the last examples are begun a second time; by default never, for an engine here gains nothing.
+            straggler_limit: Most examples that are begun a second time.
+            threads: Another name of `num_threads`.
+
+        Returns:
+            Predictions in the order of the examples, None for those that failed; or a tuple of these, the failed examples and the errors.
+
+        Raises:
+            ValueError: no example knows its inputs.
+            TooManyFailures: see `max_errors`; it has what there is.
+            EngineError: and other failures that every example would meet.
+        """
+        patience = patience_of(max_errors, provide_traceback, timeout, straggler_limit)
+        workers = threads or num_threads or current().num_threads or self.useful_threads()
+        outcomes = run_examples(self, examples, workers, patience, hidden=disable_progress_bar)
+        return outcomes.with_failures(examples) if return_failed_examples else outcomes.results
+
+    @property
+    def history(self) -> list[HistoryEntry]:
+        """The last calls of the predictors in this module, the oldest first; those of copies are their own."""
+        entries = [entry for _, predictor in self.named_predictors(frozen=True) for entry in predictor._entries()]
+        return sorted(entries, key=lambda entry: entry.time)
+
+    def inspect_history(self, n: int = 1, file: TextIO | None = None) -> None:
+        """Prints the last `n` calls of this module, to standard output if no file is given."""
+        print_entries(self.history, n, file)
 
     def useful_threads(self) -> int:
         """Calls that are worth having in flight: as many as the engines behind the predictors batch."""
-        return max((predictor.language_model().max_batch for predictor in self.predictors()), default=8)
+        return max((predictor.language_model().max_batch for _, predictor in self.named_predictors(frozen=True)), default=8)
 
     def dump_state(self) -> dict[str, Any]:
         """What optimizers change: instructions, demos and LM of every predictor, as JSON values."""
-        return {path: predictor.dump_own_state() for path, predictor in self.named_predictors()}
+        return {path: predictor.dump_own_state() for path, predictor in self.named_predictors(frozen=True)}
 
     def load_state(self, state: Mapping[str, Any], *, allow_endpoint: bool = False) -> None:
-        """Puts a dumped state into a program of the same shape.
+        """Puts a dumped state into a program of the same shape; the program stays as it was where that fails.
 
         Args:
             state: What `dump_state` gave.
-            allow_endpoint: Whether to take addresses of servers from the state, see `LM.from_state`.
+            allow_endpoint: See `load`.
 
         Raises:
-            InputError: the predictors are not the same.
+            InputError: the predictors or their fields are not the same.
         """
-        own = dict(self.named_predictors())
-        if set(state) != set(own):
+        own = dict(self.named_predictors(frozen=True))
+        open_ = {path for path, _ in self.named_predictors()}
+        if set(state) - set(own) or open_ - set(state):
             raise InputError(f"The saved program has the predictors {', '.join(sorted(state))}, but this one has {', '.join(sorted(own))}.")
-        for path, predictor in own.items():
-            predictor.load_own_state(state[path], allow_endpoint=allow_endpoint)
+        ready = [own[path].ready_state(one, allow_endpoint=allow_endpoint) for path, one in state.items()]
+        for take_over in ready:
+            take_over()
 
-    def save(self, path: str | Path) -> None:
-        """Writes the state as JSON, atomically."""
-        write_atomic(Path(path), json.dumps({"homefire": 1, "predictors": self.dump_state()}, ensure_ascii=False, indent=2))
+    def save(
+        self,
+        path: str | Path,
+        save_program: bool = False,
+        modules_to_serialize: Sequence[Any] | None = None,
+        *,
+        allow_pickle: bool = False,
+    ) -> None:
+        """Writes the state as JSON, atomically; or the whole program into a folder, for `homefire.load`.
 
-    def load(self, path: str | Path, *, allow_endpoint: bool = False) -> None:
-        """Reads what `save` wrote; no code runs.
+        Args:
+            path: The file, or the folder.
+            save_program: Whether to save the program itself: its classes by name, and all attributes, none of them as code.
+            modules_to_serialize: Pickles the program instead, with the code of these modules; `[]` pickles what cannot be imported.
+            allow_pickle: Whether the state may be pickled, for a file that ends in `.pkl`.
+
+        Raises:
+            InputError: a pickle that was not allowed, or a program with an attribute that only a pickle can hold.
+        """
+        if save_program:
+            _save_program(self, Path(path), modules_to_serialize)
+        elif modules_to_serialize is not None:
+            raise InputError(
+                "modules_to_serialize is for whole programs. Write program.save('folder', save_program=True, modules_to_serialize=[...])."
+            )
+        else:
+            write_state(Path(path), self.dump_state(), allow_pickle=allow_pickle)
+
+    def load(
+        self, path: str | Path, allow_pickle: bool = False, *, allow_endpoint: bool = False, allow_unsafe_lm_state: bool = False
+    ) -> None:
+        """Reads the state that `save` wrote, or DSPy; no code runs.
 
         Args:
             path: The file.
+            allow_pickle: Whether a file that ends in `.pkl` may run code.
             allow_endpoint: Whether to take addresses of servers from the file, which then decides where prompts go.
+            allow_unsafe_lm_state: Another name of `allow_endpoint`.
 
         Raises:
             InputError: no such file, not a saved program, or one of another shape.
         """
-        try:
-            saved = json.loads(Path(path).read_text(encoding="utf-8"))
-            state = saved["predictors"]
-        except FileNotFoundError:
-            raise InputError(f"There is no saved program at {path}.") from None
-        except (json.JSONDecodeError, KeyError, TypeError):
-            raise InputError(f"{path} is not a program that `save` wrote.") from None
-        self.load_state(state, allow_endpoint=allow_endpoint)
+        state = read_state(Path(path), allow_pickle=allow_pickle)
+        self.load_state(state, allow_endpoint=allow_endpoint or allow_unsafe_lm_state)
 
-    def _parts(self, path: str, seen: set[int]) -> Iterator[tuple[str, Module]]:
-        if id(self) in seen:
+    def _parts(self, path: str, seen: set[int], frozen: bool) -> Iterator[tuple[str, Module]]:
+        if id(self) in seen or (path and self._compiled and not frozen):
             return
         seen.add(id(self))
         yield path, self
-        for name, value in vars(self).items():
-            for inner_path, part in _modules_in(f"{path}.{name}" if path else name, value):
-                yield from part._parts(inner_path, seen)
+        for name, value in self.__dict__.items():
+            for inner_path, part in found_in(value, f"{path}.{name}" if path else name, Module):
+                yield from part._parts(inner_path, seen, frozen)
 
 
 class Predictor(Module):
@@ -189,6 +319,15 @@ class Predictor(Module):
         self.config = dict(config)
         self.demos: list[Example] = []
         self.lm: LM | None = None
+        self._calls: deque[Any] = deque(maxlen=HistoryLimits().most)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """All but the calls that were made, which copies and files do without."""
+        return {name: value for name, value in self.__dict__.items() if name != "_calls"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._calls = deque(maxlen=HistoryLimits().most)
 
     def language_model(self) -> LM:
         """The LM of this predictor, otherwise the one of the settings.
@@ -201,44 +340,60 @@ class Predictor(Module):
             raise ConfigError("No LM is set. Begin with: homefire.configure(lm=homefire.LM()), which takes the default local model.")
         return lm
 
+    def reset(self) -> None:
+        """Takes away demos and LM; instructions and sampling stay."""
+        self.demos, self.lm = [], None
+
+    def update_config(self, **config: Any) -> None:
+        """Changes the sampling of this predictor."""
+        self.config = {**self.config, **config}
+
+    def get_config(self) -> dict[str, Any]:
+        """The sampling of this predictor, over the LM's own."""
+        return dict(self.config)
+
     def dump_own_state(self) -> dict[str, Any]:
         """Instructions, demos, and the name of the model and adapter, as JSON values."""
         fields = [{"name": field.name, "description": field.description} for field in self.signature.fields.values()]
         return {
             "signature": {"instructions": self.signature.instructions, "fields": fields},
-            "demos": [to_jsonable_python(demo.toDict(), by_alias=True) for demo in self.demos],
+            "demos": [to_jsonable_python(Example(demo).toDict(), by_alias=True) for demo in self.demos],
             "config": to_jsonable_python(self.config),
             "lm": None if self.lm is None else self.lm.dump_state(),
         }
 
-    def load_own_state(self, state: Mapping[str, Any], *, allow_endpoint: bool = False) -> None:
-        """Takes over what `dump_own_state` gave; types stay those of the code."""
-        names = [field["name"] for field in state["signature"]["fields"]]
-        if names != list(self.signature.fields):
-            raise InputError(
-                f"The saved signature has the fields {', '.join(names)}, but the program's has {', '.join(self.signature.fields)}."
-            )
-        signature = self.signature.with_instructions(state["signature"]["instructions"])
-        for field in state["signature"]["fields"]:
-            signature = signature.with_updated_fields(field["name"], desc=field["description"])
-        self.signature = signature
-        self.demos = [Example(demo) for demo in state["demos"]]
-        self.config = dict(state["config"])
-        self.lm = None if state["lm"] is None else LM.from_state(state["lm"], allow_endpoint=allow_endpoint)
+    def ready_state(self, state: Mapping[str, Any], *, allow_endpoint: bool = False) -> Callable[[], None]:
+        """Reads what `dump_own_state` gave, and returns what takes it over; types stay those of the code."""
+        state = own_state(state, list(self.signature.fields))
+        signature = self.signature.load_state(state["signature"])
+        lm = None if state["lm"] is None else LM.from_state(state["lm"], allow_endpoint=allow_endpoint)
+        demos, config = [Example(demo) for demo in state["demos"]], dict(state["config"])
+
+        def take_over() -> None:
+            self.signature, self.lm, self.demos, self.config = signature, lm, demos, config
+
+        return take_over
+
+    def _with_assertions(self, positional: tuple[Any, ...], inputs: Mapping[str, Any]) -> Prediction:
+        return self.forward(*positional, **inputs)
+
+    async def _awith_assertions(self, positional: tuple[Any, ...], inputs: Mapping[str, Any]) -> Prediction:
+        return await self.aforward(*positional, **inputs)
+
+    def _entries(self) -> list[HistoryEntry]:
+        """The last calls, the oldest first."""
+        return []
+
+
+def _by_name(forward: Callable[..., Any], positional: tuple[Any, ...], inputs: Mapping[str, Any]) -> dict[str, Any]:
+    """Inputs as callbacks see them, those that were given by position under the names that `forward` gives them."""
+    try:
+        return dict(inspect.signature(forward).bind(*positional, **inputs).arguments)
+    except TypeError:
+        return {"args": positional, **inputs}
 
 
 def _with_usage(prediction: Prediction, usage: UsageTracker) -> Prediction:
-    prediction._usage = usage.get_total_tokens()
+    if isinstance(prediction, Prediction):  # a user's forward may return something else
+        prediction._usage = usage.get_total_tokens()
     return prediction
-
-
-def _modules_in(path: str, value: Any) -> Iterator[tuple[str, Module]]:
-    match value:
-        case Module():
-            yield path, value
-        case list() | tuple():
-            for index, item in enumerate(value):
-                yield from _modules_in(f"{path}[{index}]", item)
-        case dict():
-            for key, item in value.items():
-                yield from _modules_in(f"{path}[{key!r}]", item)

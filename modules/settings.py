@@ -22,6 +22,8 @@ from homefire.engine.threads import carry_into_threads
 from homefire.errors import ConfigError
 from homefire.modules.format import Format
 from homefire.modules.json_format import JsonFormat
+from homefire.modules.parallel import Patience
+from homefire.modules.trace import MOST_STEPS, Trace, ambient_trace, current_trace
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,6 +40,18 @@ class Settings:
     """Whether calls of LMs are not kept for `inspect_history`."""
     max_history_size: int = HistoryLimits().most
     """Calls that are kept, in the process and for each LM."""
+    num_threads: int | None = None
+    """Calls of a module's `batch` and of `Parallel` in flight at once; None takes what the engine batches."""
+    max_errors: int | None = None
+    """Failed examples after which these stop; None goes on unless all fail."""
+    provide_traceback: bool = False
+    """Whether these show each failure with its traceback."""
+    warn_on_type_mismatch: bool = True
+    """Whether a predictor warns of inputs that are not of their types."""
+    rm: Any = None
+    """The retriever that `Retrieve` asks."""
+    trace: list[Any] | None = None
+    """Takes the steps of every predictor, each as `predictor, inputs, prediction`; see `record`."""
 
     @property
     def adapter(self) -> Format:
@@ -55,6 +69,12 @@ class Changes(TypedDict, total=False):
     track_usage: bool
     disable_history: bool
     max_history_size: int
+    num_threads: int | None
+    max_errors: int | None
+    provide_traceback: bool
+    warn_on_type_mismatch: bool
+    rm: Any
+    trace: list[Any] | None
 
 
 _settings: Ambient[Settings] = Ambient("settings", Settings())
@@ -70,8 +90,8 @@ def configure(**changes: Unpack[Changes]) -> None:
     """Sets settings of the whole process; what is left out stays as it is.
 
     Args:
-        changes: `lm`, `format` (also called `adapter`), `callbacks`, `track_usage`, `disable_history`, `max_history_size`. None is
-            what each is from the start.
+        changes: `lm`, `format` (also called `adapter`), `callbacks`, `track_usage`, `disable_history`, `max_history_size`,
+            `num_threads`, `max_errors`, `provide_traceback`, `warn_on_type_mismatch`, `rm`. None is what each is from the start.
 
     Raises:
         ConfigError: an unknown name, or a value of the wrong kind.
@@ -81,6 +101,8 @@ def configure(**changes: Unpack[Changes]) -> None:
         _settings.process = settings
         ambient_callbacks.process = settings.callbacks
         history_limits.process = _history_of(settings)
+        if "trace" in changes:
+            ambient_trace.process = _trace_of(settings)
 
 
 @contextmanager
@@ -103,7 +125,22 @@ def context(**changes: Unpack[Changes]) -> Iterator[None]:
             stack.enter_context(ambient_callbacks.block(settings.callbacks))
         if "disable_history" in changes or "max_history_size" in changes:
             stack.enter_context(history_limits.block(_history_of(settings)))
+        if "trace" in changes:
+            stack.enter_context(ambient_trace.block(_trace_of(settings)))
         yield
+
+
+def patience_of(
+    max_errors: int | None = None, provide_traceback: bool | None = None, timeout: float | None = None, straggler_limit: int = 3
+) -> Patience:
+    """How much may go wrong where the caller, or else the settings, say so."""
+    settings = current()
+    return Patience(
+        max_errors=max_errors or settings.max_errors,
+        tracebacks=settings.provide_traceback if provide_traceback is None else provide_traceback,
+        timeout=timeout,
+        straggler_limit=straggler_limit,
+    )
 
 
 def _changed(settings: Settings, changes: Changes) -> Settings:
@@ -115,7 +152,7 @@ def _changed(settings: Settings, changes: Changes) -> Settings:
         given["format"] = given.pop("adapter")
     plain = Settings()
     defaults = {"format": plain.format, "callbacks": (), "track_usage": False, "disable_history": False}
-    defaults["max_history_size"] = plain.max_history_size
+    defaults |= {"max_history_size": plain.max_history_size, "provide_traceback": False, "warn_on_type_mismatch": True}
     given = {name: defaults.get(name) if value is None else value for name, value in given.items()}
     if problems := [problem for name, value in given.items() if (problem := _problem(name, value))]:
         raise ConfigError("; ".join(problems) + ".")
@@ -133,16 +170,24 @@ def _problem(name: str, value: object) -> str | None:
             return f"format is the text {value!r}; expected a format, such as homefire.JsonFormat(). A LoRA adapter belongs to an LM"
         case "callbacks" if not isinstance(value, list | tuple):
             return f"callbacks is {value!r}; expected a list of callbacks"
-        case "track_usage" | "disable_history" if not isinstance(value, bool):
+        case "track_usage" | "disable_history" | "provide_traceback" | "warn_on_type_mismatch" if not isinstance(value, bool):
             return f"{name} is {value!r}; expected True or False"
+        case "trace" if value is not None and not isinstance(value, list):
+            return f"trace is {value!r}; expected a list to put steps into, as in context(trace=[]), or None"
         case "max_history_size" if isinstance(value, bool) or not isinstance(value, int) or value < 0:
             return f"max_history_size is {value!r}; expected a whole number, 0 or more"
+        case "num_threads" | "max_errors" if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
+            return f"{name} is {value!r}; expected a whole number, 1 or more, or None"
     return None
 
 
 def _unknown(name: str, names: Sequence[str]) -> str:
     near = difflib.get_close_matches(name, names, n=1)
     return f"There is no setting {name!r}{f': did you mean {near[0]!r}?' if near else '.'}"
+
+
+def _trace_of(settings: Settings) -> Trace | None:
+    return None if settings.trace is None else Trace(steps=settings.trace, most=MOST_STEPS, outer=current_trace())
 
 
 def _history_of(settings: Settings) -> HistoryLimits:
@@ -182,6 +227,30 @@ class _InForce:
     @property
     def max_history_size(self) -> int:
         return current().max_history_size
+
+    @property
+    def num_threads(self) -> int | None:
+        return current().num_threads
+
+    @property
+    def max_errors(self) -> int | None:
+        return current().max_errors
+
+    @property
+    def provide_traceback(self) -> bool:
+        return current().provide_traceback
+
+    @property
+    def warn_on_type_mismatch(self) -> bool:
+        return current().warn_on_type_mismatch
+
+    @property
+    def rm(self) -> Any:
+        return current().rm
+
+    @property
+    def trace(self) -> list[Any] | None:
+        return current().trace
 
 
 settings = _InForce()

@@ -5,13 +5,15 @@ Knows no model and no prompt format. A signature is a class that is never instan
 
 from __future__ import annotations
 
+import enum
 import inspect
 import keyword
 import typing
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from dataclasses import field as dataclass_field
 from types import MappingProxyType
-from typing import Annotated, Any, ClassVar, Literal, Unpack
+from typing import Annotated, Any, ClassVar, Final, Literal, Unpack
 
 from homefire.errors import SignatureError
 from homefire.modules.field_constraints import Constraints, constraint_metadata
@@ -19,6 +21,20 @@ from homefire.modules.signature_text import caller_scope, parse_signature, resol
 from homefire.modules.type_grammar import TypeGrammar
 
 FieldRole = Literal["input", "output"]
+OPTIONS = ("lm", "config", "demos", "signature")
+"""What every call takes beside its inputs."""
+
+
+class _Required(enum.Enum):
+    """The default of inputs that have none."""
+
+    REQUIRED = "required"
+
+    def __repr__(self) -> str:
+        return "REQUIRED"
+
+
+REQUIRED: Final = _Required.REQUIRED
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +45,18 @@ class Field:
     type: Any
     role: FieldRole
     description: str = ""
+    default: Any = dataclass_field(default=REQUIRED, hash=False)
+    """Of an input that a call may leave out."""
+
+    @property
+    def annotation(self) -> Any:
+        """Another name of `type`."""
+        return self.type
+
+    @property
+    def desc(self) -> str:
+        """Another name of `description`."""
+        return self.description
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,27 +66,29 @@ class Declared:
     role: FieldRole
     description: str
     constraints: tuple[tuple[str, Any], ...] = ()
+    default: Any = REQUIRED
 
     def field(self, name: str, annotation: Any) -> Field:
         """The field of this name; its constraints become part of its type."""
         metadata = constraint_metadata(dict(self.constraints))
-        return Field(name, Annotated[(annotation, *metadata)] if metadata else annotation, self.role, self.description)
+        return Field(name, Annotated[(annotation, *metadata)] if metadata else annotation, self.role, self.description, self.default)
 
 
-def InputField(desc: str = "", *, description: str = "", **constraints: Unpack[Constraints]) -> Any:
+def InputField(desc: str = "", *, description: str = "", default: Any = REQUIRED, **constraints: Unpack[Constraints]) -> Any:
     """Marks an annotated attribute of a signature class as an input.
 
     Args:
         desc: What it is, in words; shown to the model.
         description: Another name of `desc`.
+        default: What it is where a call leaves it out.
         constraints: `gt`, `ge`, `lt`, `le`, `multiple_of`, `min_length`, `max_length`, `pattern`, `max_digits`, `decimal_places` or
             `discriminator`, as in pydantic's `Field`.
     """
-    return _declared("InputField", "input", desc or description, constraints)
+    return _declared("InputField", "input", desc or description, constraints, default)
 
 
 def OutputField(desc: str = "", *, description: str = "", **constraints: Unpack[Constraints]) -> Any:
-    """Marks an annotated attribute of a signature class as an output; takes what `InputField` takes.
+    """Marks an annotated attribute of a signature class as an output; takes what `InputField` takes, but a default.
 
     >>> class Rate(Signature):
     ...     text: str = InputField()
@@ -67,11 +97,11 @@ def OutputField(desc: str = "", *, description: str = "", **constraints: Unpack[
     return _declared("OutputField", "output", desc or description, constraints)
 
 
-def _declared(function: str, role: FieldRole, description: str, constraints: Mapping[str, Any]) -> Declared:
+def _declared(function: str, role: FieldRole, description: str, constraints: Mapping[str, Any], default: Any = REQUIRED) -> Declared:
     if unknown := [name for name in constraints if name not in Constraints.__annotations__]:
         known = ", ".join(Constraints.__annotations__)
         raise TypeError(f"{function}() takes no argument {unknown[0]!r}; it takes desc and the constraints {known}.")
-    return Declared(role, description, tuple((name, value) for name, value in constraints.items() if value is not None))
+    return Declared(role, description, tuple((name, value) for name, value in constraints.items() if value is not None), default)
 
 
 class Signature:
@@ -95,21 +125,37 @@ class Signature:
     input_fields: ClassVar[Mapping[str, Field]] = MappingProxyType({})
     output_fields: ClassVar[Mapping[str, Field]] = MappingProxyType({})
     instructions: ClassVar[str] = ""
+    signature: ClassVar[str] = ""
+    """The names of the fields, as in `question, context -> answer`."""
 
     def __new__(  # type: ignore[misc]
-        cls, signature: str | type[Signature], instructions: str | None = None, *, custom_types: Mapping[str, Any] | None = None
+        cls,
+        signature: str | type[Signature] | Mapping[str, Any],
+        instructions: str | None = None,
+        *,
+        custom_types: Mapping[str, Any] | None = None,
     ) -> type[Signature]:
-        """A signature class from text; `custom_types` names types that neither builtins, typing nor the caller's scope know."""
+        """A signature class from text, or from pairs of a type and `InputField()` or `OutputField()` by name.
+
+        `custom_types` names types that neither builtins, typing nor the caller's scope know.
+        """
+        if isinstance(signature, Mapping):
+            signature = _of_mapping(signature)
         if not isinstance(signature, str):
+            if not (isinstance(signature, type) and issubclass(signature, Signature)):
+                raise SignatureError(
+                    f"{signature!r} is not a signature. Write a string, as in Signature('question -> answer'), or a class."
+                )
             return signature if instructions is None else signature.with_instructions(instructions)
         scope = {**caller_scope(), **(custom_types or {})}
         return make_signature([Field(*declared) for declared in parse_signature(signature, scope)], instructions)
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        if "fields" in vars(cls):
+        if isinstance(vars(cls).get("fields"), Mapping):
             return
-        fields = dict(cls.fields)
+        above: type[Signature] = cls.__mro__[1]
+        fields = dict(above.fields)
         for name, annotation in resolve_annotations(cls).items():
             declared = vars(cls).get(name)
             if typing.get_origin(annotation) is ClassVar:
@@ -119,16 +165,24 @@ class Signature:
                     f"{cls.__name__}.{name} is neither an input nor an output. Write `{name}: ... = InputField()` or `= OutputField()`."
                 )
             fields[name] = declared.field(name, annotation)
+        for name, value in list(vars(cls).items()):
+            if isinstance(value, Declared) and name in fields:
+                delattr(cls, name)  # a field may be called like a method of signatures
         untyped = [name for name, value in vars(cls).items() if isinstance(value, Declared) and name not in fields]
         if untyped:
             raise SignatureError(f"{cls.__name__}.{untyped[0]} has no type. Write `{untyped[0]}: str = ...`.")
         own = inspect.cleandoc(vars(cls).get("__doc__") or "")
-        _settle(cls, list(fields.values()), own or cls.instructions or None)
+        _settle(cls, list(fields.values()), own or above.instructions or None)
 
     @classmethod
     def with_instructions(cls, instructions: str) -> type[Signature]:
         """The same fields under other instructions."""
         return cls._with(list(cls.fields.values()), instructions)
+
+    @classmethod
+    def append_instructions(cls, text: str) -> type[Signature]:
+        """The same fields, with more instructions in a paragraph below the others."""
+        return cls.with_instructions(f"{cls.instructions}\n\n{inspect.cleandoc(text)}")
 
     @classmethod
     def insert(cls, index: int, name: str, field: Any, type_: Any = str) -> type[Signature]:
@@ -137,7 +191,7 @@ class Signature:
             raise SignatureError(f"The field {name!r} is {field!r}; expected InputField() or OutputField().")
         same = [one for one in cls.fields.values() if one.role == field.role]
         other = [one for one in cls.fields.values() if one.role != field.role]
-        same.insert(index if index >= 0 else len(same) + 1 + index, field.field(name, type_))
+        same.insert(index if index >= 0 else len(same) + 1 + index, field.field(name, str if type_ is None else type_))
         return cls._with([*same, *other])
 
     @classmethod
@@ -170,6 +224,25 @@ class Signature:
         return cls.instructions == other.instructions and list(cls.fields.values()) == list(other.fields.values())
 
     @classmethod
+    def dump_state(cls) -> dict[str, Any]:
+        """What optimizers change, as JSON values: instructions and descriptions; types are not among it."""
+        fields = [{"name": field.name, "description": field.description} for field in cls.fields.values()]
+        return {"instructions": cls.instructions, "fields": fields}
+
+    @classmethod
+    def load_state(cls, state: Mapping[str, Any]) -> type[Signature]:
+        """The signature with the instructions and descriptions of a dumped state, for the same fields.
+
+        Raises:
+            SignatureError: the state is of other fields.
+        """
+        described = {field["name"]: field["description"] for field in state["fields"]}
+        if list(described) != list(cls.fields):
+            raise SignatureError(f"The state has the fields {', '.join(described)}, but {cls.__name__} has {', '.join(cls.fields)}.")
+        fields = [replace(field, description=described[field.name]) for field in cls.fields.values()]
+        return cls._with(fields, state["instructions"])
+
+    @classmethod
     def _with(cls, fields: Sequence[Field], instructions: str | None = None) -> type[Signature]:
         return make_signature(fields, cls.instructions if instructions is None else instructions, name=cls.__name__)
 
@@ -193,8 +266,10 @@ def _settle(cls: type[Signature], fields: Sequence[Field], instructions: str | N
         raise SignatureError(f"The field {min(twice)!r} stands twice in the signature. Every field needs a name of its own.")
     if wrong := [name for name in names if not name.isidentifier() or keyword.iskeyword(name) or name.startswith("_")]:
         raise SignatureError(f"{wrong[0]!r} cannot be the name of a field. Use letters, digits and underscores, beginning with a letter.")
-    if taken := [field.name for field in ordered if field.role == "input" and field.name in ("lm", "config")]:
-        raise SignatureError(f"An input cannot be called {taken[0]!r}, which is an option of every call. Give it another name.")
+    if taken := [field.name for field in ordered if field.role == "input" and field.name in OPTIONS]:
+        raise SignatureError(
+            f"An input cannot be called {taken[0]!r}, which is an option of every call. Give it another name, such as {taken[0]}_text."
+        )
     inputs = {field.name: field for field in ordered if field.role == "input"}
     outputs = {field.name: field for field in ordered if field.role == "output"}
     if not outputs:
@@ -205,7 +280,17 @@ def _settle(cls: type[Signature], fields: Sequence[Field], instructions: str | N
         _check_type(field)
     cls.fields = MappingProxyType({**inputs, **outputs})
     cls.input_fields, cls.output_fields = MappingProxyType(inputs), MappingProxyType(outputs)
+    cls.signature = f"{', '.join(inputs)} -> {', '.join(outputs)}"
     cls.instructions = inspect.cleandoc(instructions) if instructions else _default_instructions(inputs, outputs)
+
+
+def _of_mapping(fields: Mapping[str, Any]) -> type[Signature]:
+    made = []
+    for name, pair in fields.items():
+        if not (isinstance(pair, tuple) and len(pair) == 2 and isinstance(pair[1], Declared)):
+            raise SignatureError(f"The field {name!r} is {pair!r}; expected a type and its role, as in {{{name!r}: (str, InputField())}}.")
+        made.append(pair[1].field(name, pair[0]))
+    return make_signature(made)
 
 
 def _check_type(field: Field) -> None:

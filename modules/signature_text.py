@@ -9,6 +9,7 @@ import ast
 import builtins
 import datetime
 import decimal
+import difflib
 import enum
 import inspect
 import sys
@@ -95,17 +96,25 @@ def _split_arrow(text: str) -> list[str]:
 def _parse_half(half: str, whole: str, scope: Mapping[str, Any]) -> list[tuple[str, Any]]:
     """Reads `a, b: list[str]` as the parameters of a function, which have the same form."""
     try:
-        arguments = ast.parse(f"def _({half.strip()}): pass").body[0].args.args  # type: ignore[attr-defined]
+        parameters = ast.parse(f"def _({half.strip()}): pass").body[0].args  # type: ignore[attr-defined]
     except SyntaxError:
         raise SignatureError(
             f"{half.strip()!r} in the signature {whole!r} cannot be read. Write names with types, as in `text, tags: list[str]`."
         ) from None
+    if parameters.defaults:
+        default = ast.unparse(parameters.defaults[0])
+        raise SignatureError(
+            f"{half.strip()!r} in the signature {whole!r} has the default {default}, which a string cannot have. Write a class, with "
+            f"InputField(default={default})."
+        )
+    if parameters.posonlyargs or parameters.kwonlyargs or parameters.vararg or parameters.kwarg:
+        raise SignatureError(f"{half.strip()!r} in the signature {whole!r} is not a list of fields. Write `text, tags: list[str]`.")
     return [
         (
             argument.arg,
             str if argument.annotation is None else _evaluate(ast.unparse(argument.annotation), scope, f"The field {argument.arg!r}"),
         )
-        for argument in arguments
+        for argument in parameters.args
     ]
 
 
@@ -120,7 +129,10 @@ def _evaluate(annotation: str, scope: Mapping[str, Any], where: str, *, is_code:
         builtin_names = vars(builtins) if is_code else {}
         return eval(compile(ast.fix_missing_locations(tree), "<annotation>", "eval"), {"__builtins__": builtin_names}, known)
     except NameError as error:
-        unknown = f"{error.name!r} means nothing here. Import it, or pass custom_types={{{error.name!r}: ...}}."
+        types = [name for name, value in known.items() if isinstance(value, type) or typing.get_origin(value) is not None]
+        near = difflib.get_close_matches(str(error.name), [*types, "Literal", "Optional", "Union", "Any"], n=1)
+        meant = f"did you mean {near[0]!r}? Otherwise import" if near else "import"
+        unknown = f"{error.name!r} means nothing here: {meant} it, or pass custom_types={{{error.name!r}: ...}}."
         raise SignatureError(f"{where} has the type {annotation!r}, and {unknown}") from None
     except (SyntaxError, TypeError, AttributeError) as error:
         raise SignatureError(f"{where} has the type {annotation!r}, which cannot be read: {error}.") from None

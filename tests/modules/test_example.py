@@ -63,3 +63,33 @@ def test_a_prediction_is_its_own_completion() -> None:
     prediction = Prediction(answer="x")
     assert prediction.completions == (prediction,)
     assert prediction.copy(answer="y").answer == "y" and prediction.info.calls == 0
+
+
+def test_fields_of_dspys_own_are_kept_but_not_counted() -> None:
+    example = Example(a=1, dspy_uuid="u").with_inputs("a")
+    assert len(example) == 1 and list(example.keys()) == ["a"] and list(example.items(include_dspy=True)) == [("a", 1), ("dspy_uuid", "u")]
+    assert list(example) == ["a", "dspy_uuid"] and example.toDict() == {"a": 1, "dspy_uuid": "u"} and {**example} == {"a": 1}
+    assert example.copy(a=2).dspy_uuid == "u" and list(example.values()) == [1]
+    assert example.inputs().toDict() == {"a": 1} and example.labels().toDict() == {}
+    assert Example(a=1) != example
+
+
+def test_fields_can_be_deleted_and_base_fields_overridden() -> None:
+    example = Example(Example(a=1, b=2), b=3)
+    del example["a"]
+    assert example.toDict() == {"b": 3} and Example({"a": 1}, a=2).a == 2
+
+
+def test_completions_of_a_prediction() -> None:
+    several = Prediction.from_completions([{"answer": "a"}, {"answer": "b"}])
+    assert (several.answer, several.completions.answer, several.completions[1].answer) == ("a", ["a", "b"], "b")
+    for again in (copy.deepcopy(several), pickle.loads(pickle.dumps(several)), several.copy()):
+        assert again.completions.answer == ["a", "b"] and again == several
+    assert pickle.loads(pickle.dumps(several.completions)) == several.completions
+
+
+def test_usage_and_numbers() -> None:
+    prediction = Prediction(score=0.5)
+    prediction.set_lm_usage({"m": {"prompt_tokens": 3}})
+    assert prediction.get_lm_usage() == {"m": {"prompt_tokens": 3}}
+    assert 1 / prediction == 2 and prediction < 1 < prediction + 1

@@ -167,3 +167,73 @@ def test_well_known_types_need_no_import() -> None:
 
 def test_names_of_dict_methods_are_fine_as_fields() -> None:
     assert list(Signature("text -> items: list[str], keys: str, values: int").output_fields) == ["items", "keys", "values"]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("a -> a", "'a' stands twice"),
+        ("a: strr -> b", "did you mean 'str'"),
+        ("a -> b: List[itn]", "did you mean 'int'"),
+        ("a -> b: Xyzzy", r"custom_types=\{'Xyzzy'"),
+        ("a -> b: int = 5", r"InputField\(default=5\)"),
+        ("*a -> b", "not a list of fields"),
+        ("a, *, b -> c", "not a list of fields"),
+        ("signature -> b", "such as signature_text"),
+        ("demos -> b", "such as demos_text"),
+        ("class -> b", "cannot be read"),
+        ("a b -> c", "cannot be read"),
+        ("a", "an arrow"),
+        ("a -> b -> c", "an arrow"),
+        ("a ->", "has no output"),
+    ],
+)
+def test_a_string_that_is_no_signature_says_what_to_write(text: str, said: str) -> None:
+    with pytest.raises(SignatureError, match=said):
+        Signature(text)
+
+
+def test_what_is_no_signature_at_all() -> None:
+    for wrong in (5, None, int, ["a -> b"]):
+        with pytest.raises(SignatureError, match=r"Signature\('question -> answer'\)"):
+            Signature(wrong)  # type: ignore[arg-type]
+    with pytest.raises(SignatureError, match=r"\(str, InputField\(\)\)"):
+        Signature({"a": str})
+    with pytest.raises(SignatureError, match="neither an input nor an output"):
+
+        class NotCalled(Signature):
+            a: str = InputField
+
+
+def test_fields_may_be_called_like_methods_of_signatures() -> None:
+    class Named(Signature):
+        """Name it."""
+
+        insert: str = InputField()
+        fields: int = OutputField()
+        instructions: str = OutputField()
+        delete: str = OutputField()
+
+    class Below(Named):
+        more: str = InputField()
+
+    assert list(Named.fields) == ["insert", "fields", "instructions", "delete"] and Named.instructions == "Name it."
+    assert list(Named.delete("delete").fields) == ["insert", "fields", "instructions"]
+    assert list(Below.fields) == ["insert", "more", "fields", "instructions", "delete"] and Below.instructions == "Name it."
+
+
+def test_pairs_of_types_and_fields_are_a_signature() -> None:
+    made = Signature({"n": (int, InputField(desc="a number")), "word": (str, OutputField(max_length=3))}, "Say it.")
+    assert made.signature == "n -> word" and made.instructions == "Say it." and made.fields["n"].desc == "a number"
+    assert made.fields["n"].annotation is int
+
+
+def test_states_and_more_instructions() -> None:
+    made = Signature("a, b: int -> c", "Do it.").append_instructions("  Twice.")
+    assert made.instructions == "Do it.\n\nTwice."
+    state = made.with_updated_fields("c", desc="the end").dump_state()
+    again = Signature("a, b: int -> c").load_state(state)
+    assert again.equals(made.with_updated_fields("c", desc="the end"))
+    with pytest.raises(SignatureError, match="state has the fields a, b, c, but"):
+        Signature("a -> c").load_state(state)
+    assert Signature("a -> c").insert(0, "b", InputField(), None).fields["b"].type is str
