@@ -5,8 +5,11 @@ Knows no engine and no format; it is a Predict over a signature with one more ou
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
+from homefire.engine.callbacks import BaseCallback
+from homefire.engine.lm_options import checked_callbacks
 from homefire.modules.example import Prediction
 from homefire.modules.module import Module
 from homefire.modules.predict import Predict
@@ -20,12 +23,21 @@ class ChainOfThought(Module):
         signature: A signature class or string.
         rationale_field: Says in an `OutputField` of your own what the reasoning is.
         rationale_field_type: Its type.
+        callbacks: Hear the calls of this module, beside those of the settings.
         config: Sampling, as for `Predict`; with `n=5` five chains come from one request, as `prediction.completions`.
     """
 
     def __init__(
-        self, signature: str | type[Signature], rationale_field: Any = None, rationale_field_type: Any = str, **config: Any
+        self,
+        signature: str | type[Signature],
+        rationale_field: Any = None,
+        rationale_field_type: Any = str,
+        *,
+        callbacks: Sequence[BaseCallback] | None = None,
+        **config: Any,
     ) -> None:
+        if callbacks:
+            self.callbacks = checked_callbacks(callbacks)
         field = OutputField(desc="think step by step, briefly") if rationale_field is None else rationale_field
         self.predict = Predict(Signature(signature).prepend("reasoning", field, rationale_field_type), **config)
 

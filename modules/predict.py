@@ -11,9 +11,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from homefire.engine.callbacks import ACTIVE_CALL_ID, observed
+from homefire.engine.callbacks import ACTIVE_CALL_ID, BaseCallback, observed
 from homefire.engine.history import HistoryEntry, history_limits
 from homefire.engine.lm import LM
+from homefire.engine.lm_options import checked_callbacks
 from homefire.engine.request import Completion, Message, Request, Sampling
 from homefire.errors import InputError, ParseError
 from homefire.modules.assertions import Scope, current_scope, known_answer, settle
@@ -49,11 +50,14 @@ class Predict(Predictor):
 
     Args:
         signature: A signature class or string.
+        callbacks: Hear the calls of this predictor, beside those of the settings.
         config: Sampling for this predictor, over the LM's own: `temperature`, `max_tokens`, `n`, ...
     """
 
-    def __init__(self, signature: str | type[Signature], **config: Any) -> None:
+    def __init__(self, signature: str | type[Signature], callbacks: Sequence[BaseCallback] | None = None, **config: Any) -> None:
         super().__init__(Signature(signature), config)
+        if callbacks:
+            self.callbacks = checked_callbacks(callbacks)
 
     def forward(self, **inputs: Any) -> Prediction:
         """Answers for these inputs.

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import pytest
 
+from homefire.engine.callbacks import BaseCallback
 from homefire.engine.request import Request
 from homefire.engine.scripted_engine import ScriptedLM
 from homefire.errors import ConfigError, ContextTooLong, InputError, ParseError
@@ -128,3 +132,20 @@ def test_batch_keeps_the_order() -> None:
     with context(lm=ScriptedLM(script)):
         predictions = Predict("q -> answer: int").batch([Example(q=str(i)).with_inputs("q") for i in range(20)])
     assert [prediction.answer for prediction in predictions] == list(range(20))
+
+
+@pytest.mark.parametrize("kind", [Predict, ChainOfThought])
+def test_callbacks_of_one_module(kind: type[Predict] | type[ChainOfThought]) -> None:
+    heard: list[object] = []
+
+    class Listener(BaseCallback):
+        def on_module_start(self, call_id: str, instance: object, inputs: Mapping[str, Any]) -> None:
+            heard.append(instance)
+
+    program, other = kind("question -> answer: int", callbacks=[Listener()]), Predict("question -> answer: int")
+    with context(lm=ScriptedLM(lambda request: '{"reasoning": "2", "answer": 4}' if kind is ChainOfThought else '{"answer": 4}')):
+        program(question="Two and two?")
+    assert heard == [program]
+    with pytest.raises(ConfigError, match="is no callback"):
+        kind("question -> answer: int", callbacks=["loud"])  # type: ignore[list-item]
+    assert not other.callbacks
