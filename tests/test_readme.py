@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,11 @@ def answer(request: Request) -> str:
         return '{"answer": "thirty"}'
     if "sky" in request.messages[-1].content:
         return '{"reasoning": "light", "answer": "blue"}'
+    if "next_tool_calls" in request.messages[0].content:
+        name, args = ("finish", {}) if "Thursday" in request.messages[-1].content else ("weekday", {"day": "2024-02-29"})
+        return json.dumps({"next_thought": "I look.", "next_tool_calls": [{"name": name, "args": args}]})
+    if "29 February" in request.messages[-1].content:
+        return '{"reasoning": "a Thursday", "answer": "weekday"}'
     return '{"mood": "mixed", "stars": 3}'
 
 
@@ -36,7 +42,7 @@ def test_the_blocks_run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys:
     (tmp_path / "handbook").mkdir()
     (tmp_path / "handbook" / "leave.md").write_text("Everyone has thirty days of leave a year.")
     scope: dict[str, Any] = {"__name__": "readme"}
-    assert len(BLOCKS) == 5
+    assert len(BLOCKS) == 7
     for block in BLOCKS:
         exec(compile(block, str(README), "exec", dont_inherit=True), scope)
     said = capsys.readouterr().out
@@ -44,6 +50,8 @@ def test_the_blocks_run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys:
     assert "'good':" in said
     assert "lightblue{'scripted':" in said
     assert "thirty" in said and "leave.md" in said
+    assert "'observation_0': 'Thursday'" in said
+    assert (tmp_path / "evaluation.html").is_file() and (tmp_path / "traces.db").is_file()
 
 
 def test_the_table_of_types_is_the_one_that_is_tested() -> None:
