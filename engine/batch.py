@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Any, Self
 
@@ -155,9 +155,8 @@ class Batch:
 
     def _entry(self, request: Request, answer: Answer | None, error: BaseException | None) -> HistoryEntry:
         adapter = None if request.adapter is None else str(request.adapter)
-        entry = HistoryEntry(
-            model=self._caller.model, adapter=adapter, messages=request.messages, sampling=request.sampling, time=time.time()
-        )
+        messages = tuple(replace(one, parts=()) if one.parts else one for one in request.messages)  # without the bytes of images
+        entry = HistoryEntry(model=self._caller.model, adapter=adapter, messages=messages, sampling=request.sampling, time=time.time())
         if not answer:
             entry.seconds = time.perf_counter() - self._began
             entry.error = None if error is None else f"{type(error).__name__}: {error}"

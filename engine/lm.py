@@ -80,6 +80,8 @@ class LM:
     ) -> None:
         if model_type != "chat":
             raise ConfigError(f"model_type is {model_type!r}; expected 'chat', which all engines speak.")
+        if isinstance(engine, str):
+            raise ConfigError(f"engine is {engine!r}; expected an engine that runs already. LM('vllm/NAME') chooses vLLM for a model.")
         address = sampling.pop("base_url", None) or api_base
         self._sampling = checked_sampling(Sampling(), sampling, OPTIONS)
         self._options = CallOptions(cache=cache, timeout=timeout, thinking=thinking, callbacks=tuple(callbacks or ()))

@@ -16,7 +16,7 @@ from typing import Any, Literal, get_args
 
 from homefire.engine.fingerprint import base_fingerprint, tokenizer_fingerprint
 from homefire.engine.request import Message
-from homefire.errors import ConfigError, InputError
+from homefire.errors import ConfigError, InputError, TrainingError
 
 Schedule = Literal["cosine", "linear", "constant"]
 Precision = Literal["float32", "bfloat16"]
@@ -117,6 +117,10 @@ class TrainRow:
     prompt: tuple[Message, ...]
     completion: str
     """The assistant's text without the token that ends its turn."""
+
+    def __post_init__(self) -> None:
+        if media := [str(one) for message in self.prompt for one in message.media]:
+            raise TrainingError(f"A row for training holds {media[0]}, and only text can be trained on. Leave such examples out.")
 
     def to_json(self) -> dict[str, Any]:
         return {"prompt": [{"role": m.role, "content": m.content} for m in self.prompt], "completion": self.completion}

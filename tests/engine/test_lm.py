@@ -42,6 +42,8 @@ def test_unknown_options_name_the_nearest_known_one() -> None:
         LM("openai/x", api_bse="http://localhost:1")
     with pytest.raises(ConfigError, match=r"takes no 'use_developer'.*extra_body"):
         lm.copy(use_developer=1.0)
+    with pytest.raises(ConfigError, match="engine is 'auto'; expected an engine"):
+        LM("openai/x", engine="auto")  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match="model_type is 'text'"):
         LM("openai/x", "text")
 

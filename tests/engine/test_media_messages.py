@@ -144,4 +144,5 @@ def test_history_and_reprs_show_a_stand_in(capsys: pytest.CaptureFixture[str]) -
         assert IMAGE.url[-40:] not in text
         assert "[image: image/png, 0.3 kB]" in text
         assert "[file: a.pdf, application/pdf, 0.3 kB]" in text
+    assert not any(message.parts for message in lm.history[-1].messages)  # which would keep the bytes
     assert repr(image()) == "Media[image: image/png, 0.0 kB]"

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from homefire.engine.request import Message
-from homefire.errors import ConfigError, InputError
+from homefire.engine.request import Media, Message
+from homefire.errors import ConfigError, InputError, TrainingError
 from homefire.optimizers.train_spec import LossPoint, TrainResult, TrainRow, TrainSettings, TrainSpec, check_rows, rows_hash
 
 
@@ -64,6 +64,12 @@ def test_defaults_are_valid() -> None:
 def test_value_out_of_range(name: str, value: object) -> None:
     with pytest.raises(ConfigError, match=f"{name} is "):
         TrainSettings(**{name: value})  # type: ignore[arg-type]
+
+
+def test_a_row_with_an_image_is_refused() -> None:
+    seen = Message("user", "[image]", parts=("What is this?", Media("image", "data:image/png;base64,AA==")))
+    with pytest.raises(TrainingError, match="only text can be trained on"):
+        TrainRow(prompt=(seen,), completion="A cat.")
 
 
 def test_all_problems_at_once() -> None:
