@@ -33,7 +33,7 @@ def calculate(code: str) -> str:
         return str(python.execute(code))
 
 
-def researcher(index: Index, max_iters: int = 4) -> ReAct:
+def researcher(index: Index, max_iters: int = 3) -> ReAct:
     """An agent that searches the index and calculates."""
 
     def search(query: str) -> list[str]:
@@ -48,8 +48,8 @@ def main(
     folder: FolderArgument = None,
     model: ModelOption = "smollm2-135m",
     encoder: EncoderOption = "all-minilm-l6-v2",
-    max_iters: Annotated[int, typer.Option(min=1, help="Most steps.")] = 4,
-    max_tokens: TokensOption = 120,
+    max_iters: Annotated[int, typer.Option(min=1, help="Most steps.")] = 3,
+    max_tokens: TokensOption = 80,
 ) -> Prediction:
     """Answer a question with tools."""
     index = index_of(folder, encoder)
