@@ -33,6 +33,8 @@ NUMBA = "llvmlite.binding.ffi"
 one of these."""
 LONGEST_TRUNK = 64
 """Steps that scores may take while they share the last, part-filled block of their prompt."""
+ALONG_TOKENS = 8
+"""What vLLM takes for the log-probabilities of a prompt, in tokens: it reads the model's last layer anew for every such request."""
 CLOSING_SECONDS = 10.0
 
 _loading = threading.Lock()
@@ -59,6 +61,8 @@ class _Scoring:
     request: Request
     asked: int = 0
     open: dict[str, Question] = field(default_factory=dict)
+    along: bool = False
+    """Whether a path's own tokens are learnt on its way, and not asked about one by one."""
     trunk: str | None = None
     """The request that keeps the prompt's keys and values, where the others go on from them."""
     later: list[Question] = field(default_factory=list)
@@ -124,7 +128,10 @@ class VllmBackend:
         """Puts the questions that the tails' log-probabilities add up from into the batch; they share the prompt's keys and values."""
         scoring = _Scoring(prompt_ids, TokenTree(tails), request)
         self._scorings[request_id] = scoring
-        questions = scoring.tree.open_questions() if self._hot else scoring.tree.first_questions()
+        nodes, paths = scoring.tree.open_questions(), scoring.tree.first_questions()
+        cheap = self._forks is not None and _tokens(nodes) <= _tokens(paths) + ALONG_TOKENS * len(paths)
+        scoring.along = not self._hot and not cheap
+        questions = paths if scoring.along else nodes
         if self._forks is not None and any(question.path for question in questions):
             scoring.later = questions[1:]
             self._ask_trunk(request_id, scoring, questions[0])
@@ -203,7 +210,7 @@ class VllmBackend:
 
     def _ask(self, name: str, scoring: _Scoring, questions: list[Question]) -> None:
         for question in questions:
-            parameters = _scored(question, along=not self._hot)
+            parameters = _scored(question, along=scoring.along)
             if scoring.trunk is not None:
                 parameters.extra_args = {FORK: scoring.trunk}
             self._open(name, scoring, question, parameters)
@@ -302,6 +309,11 @@ def _parameters(sampling: Sampling, request: Request, stream: bool) -> Any:
         output_kind=RequestOutputKind.DELTA if stream else RequestOutputKind.FINAL_ONLY,
         structured_outputs=StructuredOutputsParams(grammar=request.grammar.gbnf) if request.grammar else None,
     )
+
+
+def _tokens(questions: Sequence[Question]) -> int:
+    """Tokens to compute behind the prompt."""
+    return sum(len(question.path) for question in questions)
 
 
 def _scored(question: Question, *, along: bool) -> Any:

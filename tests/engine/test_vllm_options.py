@@ -81,11 +81,14 @@ def test_adapters_are_chosen_per_request_by_version(smollm2: Path, versions: lis
 
 @pytest.mark.filterwarnings(r"ignore:\s*Encountered the use of a type")  # numba, of vLLM's own code
 def test_guessing_ahead_changes_no_answer(smollm2: Path, plain: ThreadedEngine) -> None:
-    """What repeats the prompt, so that guesses are right, and what does not."""
+    """What repeats the prompt, so that guesses are right, and what does not.
+
+    In a process of its own: guessing loads numba, and where that is loaded no later engine of these tests could compute in this process.
+    """
     text = "Copy: order 4711 of Ada Lovelace, order 4711 of Ada Lovelace, order 4711 of"
     requests = [ask(text, max_tokens=32), ask("Tell me a story.", max_tokens=24)]
     expected = [plain.submit(request).result(WAIT)[0] for request in requests]
-    engine = started(smollm2, speculative_ngram=4)
+    engine = started(smollm2, speculative_ngram=4, own_process=True)
     try:
         futures = [engine.submit(request) for request in requests]
         for future, answer in zip(futures, expected, strict=True):
