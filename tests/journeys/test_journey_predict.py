@@ -103,7 +103,7 @@ def test_an_output_at_its_token_limit_is_closed(lm: LM, max_tokens: int) -> None
 
 
 @pytest.mark.parametrize("dialect", [ChatFormat(), XmlFormat()], ids=["chat", "xml"])
-@pytest.mark.parametrize("max_tokens", [3, 25, 120])
+@pytest.mark.parametrize("max_tokens", [3, 25, 60])
 def test_the_other_formats_are_enforced_and_closed_too(lm: LM, dialect: Format, max_tokens: int) -> None:
     with context(lm=lm, format=dialect):
         prediction = Predict(Review, max_tokens=max_tokens)(text=TEXTS[2])
