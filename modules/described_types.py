@@ -14,6 +14,7 @@ from enum import Enum
 from typing import Annotated, Any, ForwardRef, Literal, NotRequired, Required, Union, get_args, get_origin
 from uuid import UUID
 
+import pydantic
 from pydantic import BaseModel, ConfigDict, PydanticUserError, create_model
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined, to_jsonable_python
@@ -120,7 +121,7 @@ def _record(name: str, fields: Sequence[Mapping[str, Any]]) -> Any:
     for field in fields:
         options: dict[str, Any] = {"description": field["description"] or None, "alias": field["alias"]}
         default = {} if field["required"] else {"default": field["default"]}
-        made[field["name"]] = (type_of(field["type"]), FieldInfo(**options, **default))
+        made[field["name"]] = (type_of(field["type"]), pydantic.Field(**options, **default))
     model = create_model(name, __config__=ConfigDict(populate_by_name=True), **made)
     model.model_rebuild(raise_errors=False, _types_namespace={name: model})
     return model

@@ -28,6 +28,10 @@ class City(BaseModel):
     twin: City | None = None
 
 
+class Aliased(BaseModel):
+    from_: str = Field(alias="from")
+
+
 @dataclass
 class Point:
     x: float
@@ -55,6 +59,7 @@ PLAIN = [
     (Annotated[int, Field(ge=1, le=5)], 5, 6),
     (Colour, "red", "green"),
     (City, {"name": "Rome", "people": 3}, {"name": "R"}),
+    (Aliased, {"from": "Rome"}, {"to": "Rome"}),
     (list[Point], [{"x": 1.0}], [{"y": 1.0}]),
     (Row, {"word": "a", "count": 2}, {"count": 1}),
 ]
