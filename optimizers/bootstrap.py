@@ -13,9 +13,8 @@ from functools import partial
 from homefire.configs.console import progress
 from homefire.modules.example import Example
 from homefire.modules.module import Module
-from homefire.modules.parallel import run_in_threads
+from homefire.modules.parallel import SYSTEM_FAILURES, run_in_threads
 from homefire.modules.trace import Step, record, supplied_by
-from homefire.optimizers.evaluate import SYSTEM_FAILURES
 from homefire.optimizers.metrics import Metric, score_of
 
 

@@ -22,7 +22,6 @@ from homefire.modules.module import Module
 from homefire.optimizers.evaluation_file import Journal
 from homefire.optimizers.evaluation_result import EvaluationResult as EvaluationResult
 from homefire.optimizers.evaluation_row import Row as Row
-from homefire.optimizers.evaluation_run import SYSTEM_FAILURES as SYSTEM_FAILURES
 from homefire.optimizers.evaluation_run import EvaluationRun, Limits, Program
 from homefire.optimizers.metrics import Metric, corrected, name_of
 

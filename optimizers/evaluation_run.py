@@ -16,19 +16,10 @@ from functools import partial
 from typing import Any
 
 from homefire.configs.console import Task, note
-from homefire.errors import (
-    AdapterError,
-    ConfigError,
-    DiskError,
-    EngineError,
-    EvaluationError,
-    MissingExtra,
-    ParseError,
-    UnknownModel,
-)
+from homefire.errors import EvaluationError, ParseError
 from homefire.modules.example import Example, Prediction
 from homefire.modules.module import Module
-from homefire.modules.parallel import run_in_threads
+from homefire.modules.parallel import HOPELESS, SYSTEM_FAILURES, run_in_threads
 from homefire.modules.trace import Step, record
 from homefire.optimizers.evaluation_file import Journal
 from homefire.optimizers.evaluation_row import Row
@@ -36,10 +27,6 @@ from homefire.optimizers.metrics import Metric, corrected, score_of
 
 Program = Module | Callable[..., Prediction]
 
-SYSTEM_FAILURES = (EngineError, AdapterError, ConfigError, DiskError, MissingExtra, UnknownModel)
-"""Errors that the next example would meet too."""
-_HOPELESS = 10
-"""So many examples that fail from the start, one and all, are taken for a broken program."""
 _THREADS = 8
 """For programs that do not know what their engine batches."""
 
@@ -188,7 +175,7 @@ class EvaluationRun:
             note(f"Example {place} failed.\n{row.traceback}")
         if self._limits.max_errors is not None and self._failed >= self._limits.max_errors:
             raise EvaluationError(f"{self._failed} examples failed, the most that max_errors allows. The last one: {row.error}")
-        if self._failed == self._ended >= _HOPELESS:
+        if self._failed == self._ended >= HOPELESS:
             broken = "program" if row.prediction is None else "metric"
             raise EvaluationError(self._hopeless(f"All of the first {self._ended} examples failed, so the {broken} itself is broken.", row))
 
