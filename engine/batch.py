@@ -10,12 +10,12 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
 
 from homefire.engine.callbacks import BaseCallback, Observation, active_callbacks, observed
-from homefire.engine.history import History, HistoryEntry, history_limits, process_history
+from homefire.engine.history import History, HistoryEntry, history_limits, process_history, without_media
 from homefire.engine.protocol import Engine
 from homefire.engine.request import Completion, Delta, Listener, Request
 from homefire.engine.response_cache import ResponseCache
@@ -155,7 +155,7 @@ class Batch:
 
     def _entry(self, request: Request, answer: Answer | None, error: BaseException | None) -> HistoryEntry:
         adapter = None if request.adapter is None else str(request.adapter)
-        messages = tuple(replace(one, parts=()) if one.parts else one for one in request.messages)  # without the bytes of images
+        messages = without_media(request.messages)
         entry = HistoryEntry(model=self._caller.model, adapter=adapter, messages=messages, sampling=request.sampling, time=time.time())
         if not answer:
             entry.seconds = time.perf_counter() - self._began

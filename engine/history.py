@@ -8,8 +8,8 @@ from __future__ import annotations
 import sys
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any, TextIO
@@ -102,6 +102,11 @@ _ITEMS: dict[str, Callable[[HistoryEntry], Any]] = {
     "from_cache": lambda entry: entry.from_cache,
     "error": lambda entry: entry.error,
 }
+
+
+def without_media(messages: Sequence[Message]) -> tuple[Message, ...]:
+    """Messages as history keeps them: with the stand-ins of images and files, not with their bytes."""
+    return tuple([replace(message, parts=()) if message.parts else message for message in messages])
 
 
 class History:

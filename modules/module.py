@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import copy
 import inspect
-from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self, TextIO
@@ -16,7 +15,7 @@ from typing import Any, Self, TextIO
 from pydantic_core import to_jsonable_python
 
 from homefire.engine.callbacks import BaseCallback, observed
-from homefire.engine.history import HistoryEntry, HistoryLimits, print_entries
+from homefire.engine.history import History, HistoryEntry, print_entries
 from homefire.engine.lm import LM
 from homefire.engine.usage import UsageTracker, track_usage
 from homefire.errors import ConfigError, InputError
@@ -223,7 +222,7 @@ class Module(Savable):
     @property
     def history(self) -> list[HistoryEntry]:
         """The last calls of the predictors in this module, the oldest first; those of copies are their own."""
-        entries = [entry for _, predictor in self.named_predictors(frozen=True) for entry in predictor._entries()]
+        entries = [entry for _, predictor in self.named_predictors(frozen=True) for entry in predictor._history.entries()]
         return sorted(entries, key=lambda entry: entry.time)
 
     def inspect_history(self, n: int = 1, file: TextIO | None = None) -> None:
@@ -319,15 +318,15 @@ class Predictor(Module):
         self.config = dict(config)
         self.demos: list[Example] = []
         self.lm: LM | None = None
-        self._calls: deque[Any] = deque(maxlen=HistoryLimits().most)
+        self._history = History()
 
     def __getstate__(self) -> dict[str, Any]:
         """All but the calls that were made, which copies and files do without."""
-        return {name: value for name, value in self.__dict__.items() if name != "_calls"}
+        return {name: value for name, value in self.__dict__.items() if name != "_history"}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
-        self._calls = deque(maxlen=HistoryLimits().most)
+        self._history = History()
 
     def language_model(self) -> LM:
         """The LM of this predictor, otherwise the one of the settings.
@@ -379,10 +378,6 @@ class Predictor(Module):
 
     async def _awith_assertions(self, positional: tuple[Any, ...], inputs: Mapping[str, Any]) -> Prediction:
         return await self.aforward(*positional, **inputs)
-
-    def _entries(self) -> list[HistoryEntry]:
-        """The last calls, the oldest first."""
-        return []
 
 
 def _by_name(forward: Callable[..., Any], positional: tuple[Any, ...], inputs: Mapping[str, Any]) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from homefire.engine.callbacks import ACTIVE_CALL_ID, BaseCallback, observed
-from homefire.engine.history import HistoryEntry, history_limits
+from homefire.engine.history import HistoryEntry, history_limits, without_media
 from homefire.engine.lm import LM
 from homefire.engine.lm_options import checked_callbacks
 from homefire.engine.request import Completion, Message, Request, Sampling
@@ -162,8 +162,8 @@ class Predict(Predictor):
             answer.made._scorer = Scorer(call.model, call.dialect, call.signature, answer.request)
         if call.scope is not None:
             settle(call.scope, self, call.inputs, prediction)
-        if history_limits.get().enabled:
-            self._calls.append((call, answers, time.time()))
+        if (limits := history_limits.get()).enabled:
+            self._history.record(_entry(call, answers), limits.most)
         if current_trace() is not None:
             parts = [one for answer in answers for one in answer.completions]
             self._trace(call.inputs, prediction, call.request.messages, parts, answers[0].text, call)
@@ -216,9 +216,6 @@ class Predict(Predictor):
         prediction = Prediction(dialect.parse(asked.signature, answer))
         self._trace(inputs, prediction, _messages(dialect, asked, inputs, ()), (), answer)
         return prediction
-
-    def _entries(self) -> list[HistoryEntry]:
-        return [_entry(call, answers, when) for call, answers, when in self._calls.copy()]
 
     def _trace(
         self,
@@ -297,13 +294,13 @@ def _messages(dialect: Format, asked: _Asked, inputs: Mapping[str, Any], advice:
     return messages
 
 
-def _entry(call: _Call, answers: Sequence[Answer], when: float) -> HistoryEntry:
+def _entry(call: _Call, answers: Sequence[Answer]) -> HistoryEntry:
     """A call as `module.history` has it."""
     parts = [one for answer in answers for one in answer.completions]
     return HistoryEntry(
         model=call.model.model,
         adapter=None if call.model.adapter is None else str(call.model.adapter),
-        messages=call.request.messages,
+        messages=without_media(call.request.messages),
         sampling=call.request.sampling,
         outputs=tuple(answer.text for answer in answers),
         thinking=tuple("\n".join(one.thinking for one in answer.completions if one.thinking) for answer in answers),
@@ -312,7 +309,7 @@ def _entry(call: _Call, answers: Sequence[Answer], when: float) -> HistoryEntry:
         cached_tokens=parts[0].cached_tokens,
         seconds=max(one.seconds for one in parts),
         from_cache=all(one.from_cache for one in parts),
-        time=when,
+        time=time.time(),
     )
 
 

@@ -5,6 +5,7 @@ Knows no program. Rows come from a folder of the user's or from the Hugging Face
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -18,7 +19,7 @@ from homefire.optimizers.math_answers import boxed, final_number, math_metric
 _ADVICE = "Take the data anew from where it is published, or correct the rows."
 
 
-class Benchmark(Dataset):
+class Benchmark(Dataset, ABC):
     """A public data set whose official training data is carved into `train` and `dev`, and whose official test data is `test`.
 
     Args:
@@ -72,6 +73,7 @@ class Benchmark(Dataset):
         """Whether a row of an official split is used at all."""
         return True
 
+    @abstractmethod
     def fields(self, row: Mapping[str, Any]) -> dict[str, Any]:
         """The fields of the example that a row is.
 
@@ -79,7 +81,6 @@ class Benchmark(Dataset):
             KeyError: something is missing.
             ValueError: something is wrong.
         """
-        raise NotImplementedError
 
 
 class GSM8K(Benchmark):

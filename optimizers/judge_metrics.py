@@ -7,6 +7,7 @@ other program.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any
 
@@ -59,7 +60,7 @@ class Groundedness(Signature):
     groundedness: float = OutputField(desc="share of the response's claims that the context supports", ge=0, le=1)
 
 
-class Judge(Module):
+class Judge(Module, ABC):
     """A module that is called as a metric: `judge(example, prediction)` is a score, with a trace it is whether that is enough.
 
     Args:
@@ -74,9 +75,9 @@ class Judge(Module):
             raise InputError(f"threshold is {threshold}; a score between 0 and 1 is expected, such as 0.66.")
         self.threshold = threshold
 
+    @abstractmethod
     def judged(self, example: Example, pred: Example) -> Prediction:
         """The verdict, with a `score` from 0 to 1."""
-        raise NotImplementedError
 
     def forward(self, **inputs: Any) -> Prediction:
         """As `judged`, so that optimizers see a program."""
