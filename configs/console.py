@@ -72,7 +72,7 @@ def is_quiet() -> bool:
 def note(text: str) -> None:
     """One line for the user, above the bars that are showing."""
     if not is_quiet():
-        console.print(text, markup=False)
+        console.print(text, markup=False, soft_wrap=True)
 
 
 class Task:
