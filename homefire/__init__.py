@@ -97,7 +97,7 @@ _DEFINED_IN = {
     "Sampling": "homefire.engine.request",
     "SandboxSerializable": "homefire.modules.sandbox_values",
     "ScriptedLM": "homefire.engine.scripted_engine",
-    "SentenceEncoder": "homefire.retrieval.encoder",
+    "SentenceEncoder": "homefire.retrieval.sentence_encoder",
     "Server": "homefire.engine.server",
     "ServerError": "homefire.errors",
     "Signature": "homefire.modules.signature",
@@ -272,11 +272,11 @@ if TYPE_CHECKING:
     from homefire.other_names import ensure_signature as ensure_signature
     from homefire.other_names import make_signature as make_signature
     from homefire.retrieval.encoder import HashEncoder as HashEncoder
-    from homefire.retrieval.encoder import SentenceEncoder as SentenceEncoder
     from homefire.retrieval.index import Index as Index
     from homefire.retrieval.passage import Passage as Passage
     from homefire.retrieval.passage import read_files as read_files
     from homefire.retrieval.passage import read_folder as read_folder
+    from homefire.retrieval.sentence_encoder import SentenceEncoder as SentenceEncoder
 
 __all__ = ["__version__", *_DEFINED_IN]  # noqa: PLE0604
 

@@ -12,9 +12,10 @@ from homefire.errors import HomefireError
 from homefire.modules.rag import RAG
 from homefire.modules.settings import context
 from homefire.modules.trace import record
-from homefire.retrieval.encoder import HashEncoder, SentenceEncoder
+from homefire.retrieval.encoder import HashEncoder
 from homefire.retrieval.index import Index
 from homefire.retrieval.passage import read_folder
+from homefire.retrieval.sentence_encoder import SentenceEncoder
 
 HANDBOOK = {
     "leave.md": "Everyone has thirty days of leave a year. Ask your team two weeks ahead.",

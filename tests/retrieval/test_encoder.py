@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 from homefire.errors import InputError, MissingExtra
-from homefire.retrieval.encoder import HashEncoder, SentenceEncoder
+from homefire.retrieval.encoder import HashEncoder
+from homefire.retrieval.sentence_encoder import SentenceEncoder
 
 
 def test_hashed_words_decide_how_close_texts_are() -> None:
@@ -51,7 +52,7 @@ def connect(*arguments, **options):
     raise OSError("no network")
 socket.getaddrinfo = socket.socket.connect = connect
 from homefire.errors import UnknownModel
-from homefire.retrieval.encoder import SentenceEncoder
+from homefire.retrieval.sentence_encoder import SentenceEncoder
 for name in sys.argv[1:]:
     try:
         SentenceEncoder(name)
