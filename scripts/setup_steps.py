@@ -54,14 +54,19 @@ def check(profile: str) -> None:
     if unwanted:
         sys.exit(f"{', '.join(unwanted)} is installed beside the CPU build of vLLM and breaks `import transformers`: uninstall it.")
     names = ["torch", "transformers.modeling_utils", "peft", "trl", "datasets", "faiss", "outlines", "homefire"]
-    names += {"cpu": ["vllm", "vllm._C"], "gpu": ["vllm"]}.get(profile, [])
+    names += {"cpu": ["vllm"], "gpu": ["vllm"]}.get(profile, [])
     for name in names:
         try:
             import_module(name)
         except Exception as error:
             sys.exit(f"import {name} fails: {type(error).__name__}: {error}")
+    if profile != "cpu":
+        return
+    import_module("vllm.platforms").current_platform.import_kernels()  # those for this processor, with AVX-512 or without
     torch = sys.modules["torch"]
-    if profile == "cpu" and torch.version.cuda is not None:
+    if not hasattr(torch.ops._C, "init_cpu_memory_env"):
+        sys.exit("vLLM's kernels for this processor do not load; HOMEFIRE_PROFILE=transformers scripts/setup does without vLLM.")
+    if torch.version.cuda is not None:
         print("  Note: pip's indexes offered torch only as the CUDA build, which is several GB larger; it works without a GPU too.")
 
 

