@@ -8,6 +8,8 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import sys
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -39,11 +41,32 @@ def minilm() -> Path:
     return pull("all-minilm-l6-v2")
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Give each of several workers cores of its own: two engines that share a core wait for each other's threads at every layer."""
+    worker = getattr(config, "workerinput", None)
+    if worker is not None and sys.platform == "linux":
+        cores = sorted(os.sched_getaffinity(0))
+        number, count = int(worker["workerid"].removeprefix("gw")), worker["workercount"]
+        if len(cores) >= count:
+            os.sched_setaffinity(0, cores[number::count])
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """Two workers for `-n auto`: a second one pays, since much of the time is imports and loading. One where a GPU is to be shared."""
+    return 1 if has_gpu() or (os.cpu_count() or 1) < 2 else 2
+
+
+@cache
+def has_gpu() -> bool:
+    """Whether there is an NVIDIA GPU."""
+    return shutil.which("nvidia-smi") is not None and subprocess.run(["nvidia-smi", "-L"], capture_output=True, check=False).returncode == 0
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark tests that use the real model, and skip those that need a GPU where there is none."""
-    gpu = shutil.which("nvidia-smi") is not None and subprocess.run(["nvidia-smi", "-L"], capture_output=True, check=False).returncode == 0
     for item in items:
         if {"smollm2", "minilm"} & set(getattr(item, "fixturenames", ())):
             item.add_marker("model")
-        if item.get_closest_marker("gpu") and not gpu:
+        if item.get_closest_marker("gpu") and not has_gpu():
             item.add_marker(pytest.mark.skip(reason="no NVIDIA GPU here"))

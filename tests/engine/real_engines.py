@@ -28,8 +28,9 @@ from tests.engine.conformance import Subject
 def small_settings(path: Path, backend: BackendName) -> ChosenSettings:
     memory = 0.25 if backend == "vllm" else None
     wish = EngineSettings(dtype="float32", context=512, max_batch=8, kv_cache_gib=memory)
-    chosen = choose(wish, detect(), model_facts(path), backend)
-    return chosen if backend == "vllm" else replace(chosen, cores="0")  # one thread is as fast for so little, and quicker beside others
+    machine = detect()
+    chosen = choose(wish, machine, model_facts(path), backend)
+    return chosen if backend == "vllm" else replace(chosen, cores=str(machine.cores[0]))  # one thread is as fast for so little, and quicker beside others
 
 
 def random_adapter(base: Path, folder: Path, scale: float = 0.05) -> AdapterRef:
