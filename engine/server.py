@@ -17,9 +17,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
 
+from homefire.configs.address import KEY_VARIABLE, called_host, checked_key, http_address, listening_port
 from homefire.configs.console import note, progress, quiet_libraries
 from homefire.engine.adapters import AdapterStore
-from homefire.engine.address import is_loopback, listening_port
 from homefire.engine.catalogue import resolve
 from homefire.engine.pool import chosen_settings
 from homefire.engine.server_adapters import ServedAdapters, adapted_layers
@@ -40,9 +40,6 @@ _NOT_FOR_SERVERS = frozenset({"disable_log_stats", "enable_sleep_mode"})
 _CPU_RANK = 16
 """Room for adapters where it costs time; larger ones that are there at the start get more."""
 _ANSWER_SECONDS = 300.0
-KEY_VARIABLE = "HOMEFIRE_API_KEY"
-_EVERYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}
-"""Addresses that a server listens on but nobody calls."""
 
 
 class Server:
@@ -73,7 +70,7 @@ class Server:
         settings: EngineSettings | None = None,
         adapters: Sequence[str] | None = None,
     ) -> None:
-        self._api_key = _checked_key(host, api_key)
+        self._api_key = checked_key(host, api_key)
         source = resolve(model)
         if source.backend == "transformers" or source.path is None:
             raise InputError(f"{model!r} chooses another engine, but a server runs on vLLM. Leave out the prefix: {source.name}.")
@@ -94,8 +91,7 @@ class Server:
     @property
     def url(self) -> str:
         """Base address for OpenAI clients."""
-        host = _EVERYWHERE.get(self.host, self.host)
-        return f"http://[{host}]:{self.port}/v1" if ":" in host else f"http://{host}:{self.port}/v1"
+        return http_address(self.host, self.port) + "/v1"
 
     @property
     def settings(self) -> ChosenSettings:
@@ -218,7 +214,7 @@ class Server:
             raise AdapterError(f"the server answered {status}: {_message(body)}")
 
     def _request(self, method: str, path: str, body: str | None) -> tuple[int, str]:
-        connection = http.client.HTTPConnection(_EVERYWHERE.get(self.host, self.host), self.port, timeout=_ANSWER_SECONDS)
+        connection = http.client.HTTPConnection(called_host(self.host), self.port, timeout=_ANSWER_SECONDS)
         headers = {"Content-Type": "application/json", SECRET_HEADER: self._secret, "Authorization": f"Bearer {self._api_key}"}
         try:
             connection.request(method, path, body, headers)
@@ -236,14 +232,3 @@ def _message(body: str) -> str:
         return str(json.loads(body)["error"]["message"])
     except (ValueError, KeyError, TypeError):
         return body[:500]
-
-
-def _checked_key(host: str, api_key: str | None) -> str | None:
-    if api_key is not None and (not api_key.isascii() or not api_key.isprintable() or not api_key.strip() or " " in api_key):
-        raise InputError("The API key is empty or has characters that no HTTP header carries; use letters, digits, '-' and '_'.")
-    if api_key is None and not is_loopback(host):
-        raise InputError(
-            f"The host {host!r} can be reached from other machines, so the server needs an API key: set {KEY_VARIABLE} or --api-key to a "
-            "long random text, or listen on 127.0.0.1 only."
-        )
-    return api_key

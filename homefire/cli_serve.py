@@ -11,9 +11,10 @@ from typing import Annotated, NoReturn
 
 import typer
 
+from homefire.configs.address import KEY_VARIABLE
 from homefire.configs.console import note
 from homefire.configs.load import load, model_name
-from homefire.engine.server import KEY_VARIABLE, Server
+from homefire.engine.server import Server
 from homefire.engine.settings import EngineSettings
 
 

@@ -15,8 +15,8 @@ import openai
 import psutil
 import pytest
 
+from homefire.configs.address import is_loopback, listening_port
 from homefire.engine.adapters import AdapterStore
-from homefire.engine.address import is_loopback, listening_port
 from homefire.engine.prompt import PromptEncoder
 from homefire.engine.remote import RemoteSettings, remote_engine
 from homefire.engine.server import Server

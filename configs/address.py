@@ -1,4 +1,4 @@
-"""Where a server listens: whether only this machine can reach it, whether the port is free, and who holds it if not.
+"""Where a server listens: whether only this machine reaches it, what key it needs then, whether the port is free, and who holds it.
 
 Knows no server.
 """
@@ -14,6 +14,11 @@ import psutil
 
 from homefire.errors import EngineError, InputError
 
+KEY_VARIABLE = "HOMEFIRE_API_KEY"
+"""Environment variable with the API key of a server."""
+_EVERYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}
+"""Addresses that a server listens on but nobody calls."""
+
 
 def is_loopback(host: str) -> bool:
     """Whether only programs on this machine can reach a server that listens there; names other than `localhost` count as reachable."""
@@ -21,6 +26,33 @@ def is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return host == "localhost"
+
+
+def checked_key(host: str, api_key: str | None) -> str | None:
+    """The API key of a server that listens there; None where only this machine reaches it and none is asked for.
+
+    Raises:
+        InputError: the key cannot stand in an HTTP header, or there is none and other machines can reach the server.
+    """
+    if api_key is not None and (not api_key.isascii() or not api_key.isprintable() or not api_key.strip() or " " in api_key):
+        raise InputError("The API key is empty or has characters that no HTTP header carries; use letters, digits, '-' and '_'.")
+    if api_key is None and not is_loopback(host):
+        raise InputError(
+            f"The host {host!r} can be reached from other machines, so the server needs an API key: set {KEY_VARIABLE} or --api-key to a "
+            "long random text, or listen on 127.0.0.1 only."
+        )
+    return api_key
+
+
+def called_host(host: str) -> str:
+    """The host by which programs on this machine call a server that listens there."""
+    return _EVERYWHERE.get(host, host)
+
+
+def http_address(host: str, port: int) -> str:
+    """Where such a server is called: `http://HOST:PORT`."""
+    called = called_host(host)
+    return f"http://[{called}]:{port}" if ":" in called else f"http://{called}:{port}"
 
 
 def listening_port(host: str, port: int) -> int:
