@@ -15,9 +15,10 @@ from homefire.modules.code import code_in
 from homefire.modules.code_answer import taken, transcript, wanted_value
 from homefire.modules.code_program import Ask, CodeProgram, Run, Steps, Work, checked_inputs
 from homefire.modules.example import Prediction
-from homefire.modules.interpreter import CodeInterpreter
+from homefire.modules.interpreter import CodeInterpreter, Ran
 from homefire.modules.sandbox_values import clipped
 from homefire.modules.signature import Field, Signature, make_signature
+from homefire.modules.submission import Submission
 
 _MOST_SHOWN = 2_000
 
@@ -26,7 +27,7 @@ class ProgramOfThought(CodeProgram):
     """Answers with the result of a program that the model writes; a program that fails is written again, and the model is shown why.
 
     The prediction has the outputs and `trajectory`: `generated_code_0`, `code_output_0`, and so on for each attempt. Where no attempt
-    comes to a result, the model answers from what there is.
+    comes to a result, the model answers from what there is. A program may also call `SUBMIT(...)` with the outputs.
 
     Args:
         signature: A signature class or string; its inputs are variables of the program.
@@ -65,9 +66,10 @@ class ProgramOfThought(CodeProgram):
         self.generate_output = ChainOfThought(make_signature([*inputs, *ran, *outputs], answer), **config)
 
     def work(self, inputs: Mapping[str, Any]) -> Work:
-        return Work(self._steps(*checked_inputs(self.signature, inputs)), {})
+        submission = Submission(self.signature)
+        return Work(self._steps(*checked_inputs(self.signature, inputs), submission), {"SUBMIT": submission.function})
 
-    def _steps(self, inputs: dict[str, Any], variables: dict[str, Any]) -> Steps:
+    def _steps(self, inputs: dict[str, Any], variables: dict[str, Any], submission: Submission) -> Steps:
         trajectory: dict[str, Any] = {}
         code, output = "", ""
         for attempt in range(self.max_iters):
@@ -80,17 +82,23 @@ class ProgramOfThought(CodeProgram):
             try:
                 ran = yield Run(code, variables)
             except CodeExecutionError as failure:
-                output, worked = str(failure), False
+                output, outputs, worked = str(failure), None, False
             else:
-                output, worked = transcript(ran), ran.value is not None or bool(ran.printed.strip())
-                if not worked:
-                    output = "The code has no value and printed nothing. Its last line must be an expression."
+                output, outputs, worked = self._result(ran, submission)
             trajectory |= {f"generated_code_{attempt}": code, f"code_output_{attempt}": output}
+            if outputs is not None:
+                return Prediction(outputs, trajectory=trajectory)
             if worked:
-                if (outputs := taken(self.signature, ran)) is not None:
-                    return Prediction(outputs, trajectory=trajectory)
                 break
         return (yield from self._answered(inputs, code, output)).copy(trajectory=trajectory)
+
+    def _result(self, ran: Ran, submission: Submission) -> tuple[str, dict[str, Any] | None, bool]:
+        """What a program showed, the outputs where it has them, and whether there is something to answer from."""
+        if submission.outputs is not None:
+            return submission.text(ran), submission.outputs, True
+        if ran.value is None and not ran.printed.strip():
+            return "The code has no value and printed nothing. Its last line must be an expression.", None, False
+        return transcript(ran), taken(self.signature, ran), True
 
     def _answered(self, inputs: dict[str, Any], code: str, output: str) -> Steps:
         """The model's answer from the output, of which less is shown where the prompt does not fit."""

@@ -16,6 +16,7 @@ from homefire.modules.module import Module
 from homefire.modules.parallel import SYSTEM_FAILURES
 from homefire.modules.predict import Predict
 from homefire.modules.prompt_text import input_text
+from homefire.modules.settings import current
 from homefire.modules.signature import InputField, OutputField, Signature
 from homefire.modules.trace import Trace
 
@@ -55,6 +56,7 @@ class Refine(Module):
         self.threshold = threshold
         self.fail_count = N - 1 if fail_count is None else fail_count
         self.adviser = Predict(OfferFeedback)
+        self.adviser._compiled = True  # no part of the program that optimizers are given
 
     def forward(self, **inputs: Any) -> Prediction:
         """The best prediction.
@@ -109,6 +111,7 @@ class Refine(Module):
         shown = "\n".join(f"{names[id(step.predictor)]} got {_fields(step.inputs)} and answered {_fields(step.prediction)}" for step in run)
         choices: Any = Literal[tuple(names[key] for key in used)]
         return {
+            "lm": self.adviser.lm or current().lm or self.module.get_lm(),
             "steps": steps,
             "run": shown,
             "scored_by": _source(self.reward_fn),

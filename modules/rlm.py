@@ -124,22 +124,20 @@ class RLM(CodeProgram):
             history.add(CodeStep(code, output, written.reasoning, lost))
             if self.verbose:
                 note(f"RLM step {index} of {self.max_iters}\n{code}\n{clipped(output, 1_000)}")
-            if calls.submitted is not None:
-                return self._prediction(calls.submitted, history, written.reasoning)
+            if calls.submission.outputs is not None:
+                return self._prediction(calls.submission.outputs, history, written.reasoning)
         answer: Prediction = yield from _asked(self.extract, seen, history)
         outputs = {name: answer[name] for name in self.signature.output_fields}
         return self._prediction(outputs, history, f"No SUBMIT within {self.max_iters} steps: extracted from what was seen.")
 
     def _settled(self, ran: Ran, calls: RlmCalls) -> str:
         """The output of a snippet; an interpreter that takes submissions itself is heard too."""
-        if calls.submitted is None and isinstance(ran.value, FinalOutput):
+        if calls.submission.outputs is None and isinstance(ran.value, FinalOutput):
             try:
-                calls.submitted = typed(self.signature, self._by_name(ran.value.output))
+                calls.submission.outputs = typed(self.signature, self._by_name(ran.value.output))
             except InputError as error:
                 return str(error)
-        if calls.submitted is not None:
-            return "\n".join([*([ran.printed.rstrip()] if ran.printed.strip() else []), f"SUBMIT: {shown(calls.submitted)}"])
-        return transcript(ran)
+        return transcript(ran) if calls.submission.outputs is None else calls.submission.text(ran)
 
     def _by_name(self, submitted: Any) -> Mapping[str, Any]:
         names = list(self.signature.output_fields)

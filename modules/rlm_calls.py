@@ -12,9 +12,9 @@ from typing import Any
 from homefire.engine.lm import LM
 from homefire.engine.request import Message, Request
 from homefire.errors import InputError
-from homefire.modules.code_answer import typed
-from homefire.modules.interpreter import Direct, Finished
+from homefire.modules.interpreter import Direct
 from homefire.modules.signature import Signature
+from homefire.modules.submission import Submission
 
 
 class RlmCalls:
@@ -27,12 +27,10 @@ class RlmCalls:
     """
 
     def __init__(self, signature: type[Signature], model: Callable[[], LM], most: int) -> None:
-        self._signature = signature
+        self.submission = Submission(signature)
         self._model = model
         self._left = self._most = most
         self._lock = threading.Lock()
-        self.submitted: dict[str, Any] | None = None
-        """The outputs, once they are submitted with the right types."""
 
     @property
     def used(self) -> int:
@@ -41,7 +39,7 @@ class RlmCalls:
 
     def functions(self) -> dict[str, Callable[..., Any]]:
         """The functions by the name that code calls them by."""
-        return {"llm_query": Direct(self.query), "llm_query_batched": Direct(self.query_batched), "SUBMIT": Direct(self.submit)}
+        return {"llm_query": Direct(self.query), "llm_query_batched": Direct(self.query_batched), "SUBMIT": self.submission.function}
 
     def query(self, prompt: str) -> str:
         """What the model says to a prompt.
@@ -72,19 +70,3 @@ class RlmCalls:
         sampling = model.sampling()
         requests = [Request(messages=(Message("user", prompt),), sampling=sampling, adapter=model.adapter) for prompt in prompts]
         return [completions[0].text for completions in model.generate(requests)]
-
-    def submit(self, *values: Any, **named: Any) -> None:
-        """Takes the outputs, in their order or by name, and ends the snippet.
-
-        Raises:
-            InputError: they are not what the signature asks for.
-            Finished: they are.
-        """
-        names = list(self._signature.output_fields)
-        if len(values) > len(names):
-            raise InputError(f"SUBMIT takes {', '.join(names)}, but {len(values)} values were given.")
-        given = {**dict(zip(names, values, strict=False)), **named}
-        if len(values) == 1 and not named and isinstance(values[0], dict) and set(values[0]) == set(names):
-            given = values[0]
-        self.submitted = typed(self._signature, given)
-        raise Finished

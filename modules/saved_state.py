@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import pickle
 import platform
-import re
 from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -18,14 +17,13 @@ from warnings import warn
 from packaging.version import Version
 
 from homefire.configs.home import write_atomic
-from homefire.engine.lm_options import SAMPLING
 from homefire.errors import InputError
+from homefire.modules.dspy_state import is_dspys, translated
 
 LAYOUT = 1
 """Of the files; one that is written with a higher number cannot be read here."""
 
 State = dict[str, Any]
-_DSPY_LM = ("model", "model_type", "cache", "num_retries", "api_base", "_dspy_lm_class", "provider")
 
 
 def write_state(path: Path, predictors: State, *, allow_pickle: bool) -> None:
@@ -106,53 +104,14 @@ def own_state(state: Mapping[str, Any], names: Sequence[str]) -> State:
         InputError: it is the state of something else, or has other fields.
     """
     try:
-        fields = state["signature"]["fields"]
-        theirs = any("prefix" in field for field in fields)
-        found = _names_of(fields, names) if theirs else [field["name"] for field in fields]
-        if list(found) != list(names):
+        if is_dspys(state):
+            return translated(state, names)
+        found = [field["name"] for field in state["signature"]["fields"]]
+        if found != list(names):
             raise InputError(f"The saved signature has the fields {', '.join(found)}, but the program's has {', '.join(names)}.")
-        if not theirs:
-            return {"config": {}, "lm": None, **state, "demos": [dict(demo) for demo in state["demos"]]}
-        described = [
-            {"name": name, "description": "" if field["description"] == f"${{{name}}}" else field["description"]}
-            for name, field in zip(names, fields, strict=True)
-        ]
-        signature = {"instructions": state["signature"]["instructions"], "fields": described}
-        return {"signature": signature, "demos": state["demos"], "config": {}, "lm": _own_lm(state.get("lm"))}
+        return {"config": {}, "lm": None, **state, "demos": [dict(demo) for demo in state["demos"]]}
     except (KeyError, TypeError, AttributeError) as error:
         raise InputError(f"The saved state of a predictor cannot be read: it lacks {error}. Save the program again.") from None
-
-
-def infer_prefix(name: str) -> str:
-    """The words that DSPy shows for a field: `Search Query` for `search_query` and `searchQuery`."""
-    words, word = [], ""
-    for before, char in zip("_" + name, name, strict=False):
-        if char == "_" or (char.isupper() and not before.isupper()) or (char.isdigit() and not before.isdigit()):
-            words.append(word)
-            word = ""
-        word += "" if char == "_" else char
-    return " ".join(one if one.isupper() else one.capitalize() for one in (*words, word) if one)
-
-
-def _names_of(fields: Sequence[Mapping[str, Any]], names: Sequence[str]) -> list[str]:
-    """The names of DSPy's fields, which say what they are shown as, and `${name}` where they are not described."""
-    shown = {f"{infer_prefix(name)}:": name for name in names}
-    plain = [re.fullmatch(r"\$\{(\w+)\}", str(field["description"])) for field in fields]
-    known = [found.group(1) if found else shown.get(field["prefix"]) for field, found in zip(fields, plain, strict=True)]
-    if len(fields) == len(names) and all(one in (None, name) for one, name in zip(known, names, strict=True)):
-        return list(names)
-    return [one or str(field["prefix"]).rstrip(":") for one, field in zip(known, fields, strict=True)]
-
-
-def _own_lm(lm: Mapping[str, Any] | None) -> State | None:
-    if lm is None:
-        return None
-    sampling = {name: lm[name] for name in SAMPLING if lm.get(name) is not None}
-    plain = {name: lm[name] for name in ("cache", "num_retries", "api_base") if lm.get(name) is not None}
-    left = [name for name, value in lm.items() if name not in (*SAMPLING, *_DSPY_LM) and value not in (None, {}, [], False)]
-    if left:
-        warn(f"{', '.join(left)} of the saved LM {lm['model']!r} is not known here and is left out.", stacklevel=6)
-    return {"model": lm["model"], "adapter": None, "settings": {}, "sampling": sampling, **plain}
 
 
 def _predictors(path: Path, saved: Any) -> State:

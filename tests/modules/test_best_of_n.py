@@ -157,3 +157,10 @@ def test_advice_is_only_for_predictors_that_ran() -> None:
         Refine(Two(), 2, length, threshold=4)(question="q")
     grammar = lm.scripted.requests[2].grammar
     assert grammar is not None and "answer.predict" in grammar.gbnf and "adviser" not in grammar.gbnf
+
+
+def test_the_adviser_is_no_part_of_what_optimizers_change() -> None:
+    program = Refine(Two(), 2, length, threshold=4)
+    assert [path for path, _ in program.named_predictors()] == ["module.plan", "module.answer.predict"]
+    program.set_lm(ScriptedLM(adviser))
+    assert program(question="q").answer == "long"  # the adviser asks the LM of the program, where it has none and the settings have none

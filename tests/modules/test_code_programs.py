@@ -55,6 +55,21 @@ def test_a_result_of_the_right_type_is_the_answer() -> None:
 
 
 @pytest.mark.parametrize(
+    "code", ["print('on the way')\nSUBMIT(2 * n, 'so')", "SUBMIT({'double': 2 * n, 'why': 'so'})", "SUBMIT(double=4, why='so')"]
+)
+def test_a_program_may_submit_its_outputs(code: str) -> None:
+    prediction, _ = run(ProgramOfThought("n: int -> double: int, why"), [wrote(code)], n=2)
+    assert (prediction.double, prediction.why) == (4, "so")
+    assert prediction.trajectory["code_output_0"].endswith("SUBMIT: {'double': 4, 'why': 'so'}")
+
+
+def test_outputs_of_another_type_are_not_submitted() -> None:
+    prediction, prompts = run(ProgramOfThought("n: int -> double: int"), [wrote("SUBMIT('four')"), wrote("SUBMIT(2 * n)")], n=2)
+    assert prediction.double == 4
+    assert "The result cannot be taken: double:" in prompts[1]
+
+
+@pytest.mark.parametrize(
     ("signature", "code", "outputs"),
     [
         ("q -> n: float", "print(1.5)", {"n": 1.5}),
@@ -146,7 +161,7 @@ def test_an_interpreter_can_be_plugged_in() -> None:
     prediction, _ = run(program, [wrote("fail"), wrote("work")], a=1)
     assert prediction.b == 5
     assert [one.open for one in made] == [0, 0]
-    assert made[0].ran == [("fail", {"a": 1}, []), ("work", {"a": 1}, [])]
+    assert made[0].ran == [("fail", {"a": 1}, ["SUBMIT"]), ("work", {"a": 1}, ["SUBMIT"])]
 
 
 def weather(city: str) -> str:

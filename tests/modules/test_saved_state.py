@@ -11,11 +11,18 @@ import pytest
 
 from homefire.engine.scripted_engine import ScriptedLM
 from homefire.errors import InputError
+from homefire.modules.best_of_n import BestOfN
 from homefire.modules.chain_of_thought import ChainOfThought
+from homefire.modules.code_act import CodeAct
+from homefire.modules.dspy_state import infer_prefix
 from homefire.modules.example import Example
 from homefire.modules.module import Module
+from homefire.modules.multi_chain import MultiChainComparison
 from homefire.modules.predict import Predict
-from homefire.modules.saved_state import infer_prefix
+from homefire.modules.program_of_thought import ProgramOfThought
+from homefire.modules.react import ReAct
+from homefire.modules.refine import Refine
+from homefire.modules.rlm import RLM
 from homefire.modules.settings import context
 from tests.modules.saved_programs import Reviewer, reviewer
 
@@ -64,6 +71,72 @@ def test_a_single_predictor_of_dspys_is_read() -> None:
     assert (predict.signature.instructions, predict.demos, predict.lm) == ("Answer.", [Example(question="a", answer="b")], None)
     with pytest.raises(InputError, match="has the fields question, answer, but the program's has text, label"):
         Predict("text -> label").load(GOLDEN / "dspy_predict.json")
+
+
+def search(query: str, k: int = 3) -> list[str]:
+    """Finds passages."""
+    return [f"Bern has {134_000} inhabitants."]
+
+
+def test_a_react_of_dspys_is_read_and_goes_on() -> None:
+    """Its steps name one tool and its arguments in two fields; ours are lists of typed calls."""
+    agent = ReAct("question -> answer: int", tools=[search])
+    agent.load(GOLDEN / "dspy_react.json")
+    told = agent.react.signature.instructions
+    assert "a tool in next_tool_calls.name with next_tool_calls.args" in told
+    call = {"name": "search", "args": {"query": "Bern"}}
+    assert [demo.next_tool_calls for demo in agent.react.demos] == [[call]]
+    assert agent.extract.predict.demos[0].answer == 134_000
+    steps = [{"next_thought": "Look.", "next_tool_calls": [one]} for one in (call, {"name": "finish", "args": {}})]
+    lm = ScriptedLM([*map(json.dumps, steps), '{"reasoning": "r", "answer": 134000}'])
+    with context(lm=lm):
+        assert agent(question="How many?").answer == 134_000
+    asked = lm.scripted.requests[0].messages
+    assert json.loads(asked[2].content) == {"next_thought": "Look it up.", "next_tool_calls": [call]}
+    again = ReAct("question -> answer: int", tools=[search])
+    again.load_state(agent.dump_state())
+    assert again.dump_state() == agent.dump_state()
+
+
+def test_arguments_of_a_dspy_step_may_be_text_or_none() -> None:
+    state = json.loads((GOLDEN / "dspy_react.json").read_text("utf-8"))
+    demo = state["react"]["demos"][0]
+    for said, meant in (('{"query": "Bern"}', {"query": "Bern"}), ("{", {}), (None, {}), ({}, {})):
+        demo["next_tool_args"] = said
+        agent = ReAct("question -> answer: int", tools=[search])
+        agent.load_state({name: state[name] for name in ("react", "extract.predict")})
+        assert agent.react.demos[0].next_tool_calls == [{"name": "search", "args": meant}]
+    state["react"]["signature"]["fields"][3]["description"] = "which one"
+    agent.load_state({name: state[name] for name in ("react", "extract.predict")})
+    assert agent.react.signature.fields["next_tool_calls"].description == "name: which one"
+
+
+@pytest.mark.parametrize(
+    "program",
+    [
+        ProgramOfThought("question -> answer: int"),
+        CodeAct("question -> answer: int", tools=[search]),
+        RLM("context, question -> answer: int"),
+        MultiChainComparison("question -> answer: int"),
+        BestOfN(ChainOfThought("question -> answer: int"), 2, lambda inputs, prediction: 1.0, 1.0),
+        Refine(ChainOfThought("question -> answer: int"), 2, lambda inputs, prediction: 1.0, 1.0),
+    ],
+    ids=lambda program: type(program).__name__,
+)
+def test_every_program_of_dspys_is_read(program: Module) -> None:
+    kind = type(program).__name__
+    program.load_state(
+        {path: one for path, one in json.loads((GOLDEN / "dspy_programs.json").read_text("utf-8"))[kind].items() if path != "metadata"}
+    )
+    for path, predictor in program.named_predictors():
+        assert predictor.signature.instructions == f"What {path} of {kind} was told to do."
+        assert all("$" not in field.description for field in predictor.signature.fields.values())
+        values = dict.fromkeys(predictor.signature.input_fields, "x")
+        answer = {name: predictor.demos[0][name] for name in predictor.signature.output_fields}
+        lm = ScriptedLM([json.dumps(answer)])
+        with context(lm=lm):
+            assert predictor(**values).toDict() == answer
+        assert json.loads(lm.scripted.requests[0].messages[2].content) == answer
 
 
 def test_what_dspys_lm_has_beyond_ours_is_told(tmp_path: Path) -> None:
