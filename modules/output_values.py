@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeVar
 
 from homefire.errors import ConstraintError, InputError, ParseError
-from homefire.modules.signature import Field
+from homefire.modules.signature import REQUIRED, Field
 
 T = TypeVar("T")
 
@@ -41,7 +41,7 @@ def read_all(fields: Mapping[str, Field], texts: Mapping[str, T], read: Callable
     """The typed value of every output.
 
     Args:
-        fields: The outputs.
+        fields: The outputs; one that has a default may be missing, which only servers without grammars leave it to be.
         texts: What stands for each of them.
         read: Makes a value of that.
         whole: The answer, for the errors.
@@ -50,13 +50,13 @@ def read_all(fields: Mapping[str, Field], texts: Mapping[str, T], read: Callable
         ConstraintError: all have their types, but some break constraints; it names all of them.
         ParseError: an output is missing, or not of its type.
     """
-    if missing := [name for name in fields if name not in texts]:
+    if missing := [name for name, field in fields.items() if name not in texts and field.default is REQUIRED]:
         raise ParseError(f"The completion lacks the fields {', '.join(missing)}: {whole!r}", whole)
     values: dict[str, Any] = {}
     problems: list[str] = []
-    for name in fields:
+    for name, field in fields.items():
         try:
-            values[name] = read(name, texts[name])
+            values[name] = read(name, texts[name]) if name in texts else field.default
         except ConstraintError as error:
             problems += [f"{name}: {problem}" for problem in error.problems]
         except ParseError as error:

@@ -23,7 +23,9 @@ from filelock import FileLock
 from homefire.configs.home import atomic_directory, require_directory, write_atomic
 from homefire.errors import DiskError, InputError, MissingExtra
 from homefire.retrieval.encoder import Encoder, Vectors
+from homefire.retrieval.hit import Hit
 from homefire.retrieval.passage import Passage
+from homefire.retrieval.single_query import SingleQuery
 
 if TYPE_CHECKING:
     import faiss
@@ -32,17 +34,6 @@ FORMAT = 1
 MANIFEST = "manifest.json"
 PASSAGES = "passages.jsonl"
 VECTORS = "vectors.faiss"
-
-
-@dataclass(frozen=True, slots=True)
-class Hit:
-    """A passage that answers a query."""
-
-    passage: Passage
-    score: float
-    """Inner product of query and passage; higher is better, at most 1 for vectors of length 1."""
-    rank: int
-    """1 is the best."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,7 +53,7 @@ class Manifest:
     """SHA-256 of each file: the passages, then the vectors."""
 
 
-class Index:
+class Index(SingleQuery):
     """Passages that can be searched. Make one with `Index.build` or `Index.open`."""
 
     def __init__(self, directory: Path, encoder: Encoder, manifest: Manifest, passages: list[Passage], vectors: faiss.Index) -> None:

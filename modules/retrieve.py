@@ -1,0 +1,80 @@
+"""Retrieve: a step of a program that finds passages for a query, heard by callbacks and shown in traces like any other.
+
+Knows no index; whom it asks is given, or set for the whole process by `configure(rm=...)`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+
+from homefire.engine.callbacks import BaseCallback
+from homefire.engine.lm_options import checked_callbacks
+from homefire.errors import ConfigError, InputError
+from homefire.modules.example import Prediction
+from homefire.modules.module import Module
+from homefire.modules.retriever import Retriever, search
+from homefire.modules.settings import current
+
+
+class Retrieve(Module):
+    """Finds passages: `Retrieve(k=3)("a query").passages` are their texts, the best one first; `hits` also have ids, sources and scores.
+
+    >>> find = Retrieve(k=1, retriever=lambda query, k: ["Bread needs flour.", "Cats purr."])
+    >>> find("What is in bread?").passages
+    ['Bread needs flour.']
+
+    Args:
+        k: How many.
+        callbacks: Hear the calls of this step, beside those of the settings.
+        retriever: Whom to ask; copies of the program share it. Without one, that of the settings: `configure(rm=index)`.
+        options: More arguments of every search; an `Index` takes `method`, `where` and `rerank`.
+
+    Raises:
+        InputError: `k` is below 1, or the retriever cannot be called.
+    """
+
+    def __init__(
+        self, k: int = 3, callbacks: Sequence[BaseCallback] | None = None, *, retriever: Retriever | None = None, **options: Any
+    ) -> None:
+        if isinstance(k, bool) or not isinstance(k, int) or k < 1:
+            raise InputError(f"k is {k!r}; expected a whole number, 1 or more.")
+        if retriever is not None and not callable(retriever):
+            raise InputError(f"The retriever is {retriever!r}; expected an Index, or a function retriever(query, k=3).")
+        self.k = k
+        self.retriever = retriever
+        self.options = options
+        if callbacks:
+            self.callbacks = checked_callbacks(callbacks)
+
+    def forward(self, query: str, k: int | None = None, **options: Any) -> Prediction:
+        """What is found.
+
+        Args:
+            query: What to look for.
+            k: How many, for this call.
+            options: More arguments of this search, over those of the step.
+
+        Raises:
+            ConfigError: there is no retriever.
+            InputError: the query is no text, or the retriever gave no passages.
+        """
+        found = search(self._asked(), query, self.k if k is None else k, {**self.options, **options})
+        return Prediction(passages=found.passages, hits=found)
+
+    async def aforward(self, query: str, k: int | None = None, **options: Any) -> Prediction:
+        """As `forward`, awaited."""
+        return await asyncio.to_thread(self.forward, query, k, **options)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Retrieve:
+        memo[id(self.retriever)] = self.retriever
+        return super().__deepcopy__(memo)
+
+    def _asked(self) -> Retriever:
+        retriever = current().rm if self.retriever is None else self.retriever
+        if retriever is None:
+            raise ConfigError("No retriever is set. Write homefire.configure(rm=index), or Retrieve(retriever=index).")
+        if not callable(retriever):
+            raise ConfigError(f"rm is {retriever!r}; expected an Index, or a function retriever(query, k=3).")
+        return retriever  # type: ignore[no-any-return]
