@@ -70,8 +70,12 @@ class Chunker:
         text = _UNFIT.sub("\ufffd", document.text.replace("\r\n", "\n").replace("\r", "\n"))
         places = _Places(document, text)
         times: dict[str, int] = {}
-        for position, (start, end, heading) in enumerate(self._fitting(text)):
-            piece = text[start:end].replace("\f", "\n")
+        position = 0
+        for start, end, heading in self._fitting(text):
+            slice_ = text[start:end].lstrip()
+            piece = slice_.rstrip().replace("\f", "\n")
+            if not piece:
+                continue
             named = _id(document.source, piece, 0)
             times[named] = times.get(named, -1) + 1
             yield Passage(
@@ -79,8 +83,9 @@ class Chunker:
                 text=piece,
                 source=document.source,
                 position=position,
-                metadata=places.metadata(start, heading),
+                metadata=places.metadata(end - len(slice_), heading),
             )
+            position += 1
 
     def _fitting(self, text: str) -> Iterator[tuple[int, int, str]]:
         """Start, end and headings of each passage; a slice is cut again where it has more tokens alone than in its text."""
