@@ -59,7 +59,7 @@ class PatientHttp(H11Protocol):
         self._refuse(408, f"The request did not come whole within {self.request_seconds:g} seconds.")
 
     def _refuse(self, status: int, message: str) -> None:
-        body = json.dumps({"error": {"message": message, "type": "bad_request"}}).encode()
+        body = json.dumps({"error": "bad_request", "message": message}).encode()
         headers = [("content-type", "application/json"), ("content-length", str(len(body))), ("connection", "close")]
         response = h11.Response(status_code=status, headers=headers)
         with suppress(h11.LocalProtocolError):

@@ -165,4 +165,4 @@ async def _refused_by_router(request: Request, error: Exception) -> Response:
 
 
 def _error(status: int, message: str, headers: Mapping[str, str] | None = None) -> Response:
-    return JsonText({"error": {"message": message, "type": _TYPES.get(status, "server_error")}}, status, headers)
+    return JsonText({"error": _TYPES.get(status, "server_error"), "message": message}, status, headers)

@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -66,16 +67,15 @@ def search(server: IndexServer, query: str, more: str = "") -> Any:
     return found
 
 
-def raw(server: IndexServer, *pieces: bytes, ends: bool = False) -> tuple[int, Any]:
-    """Sends these bytes and reads until the server closes or the answer is whole: its status and its JSON."""
+def raw(server: IndexServer, *pieces: bytes) -> tuple[int, Any]:
+    """Sends these bytes, as far as the server takes them, and reads its answer: the status and the JSON."""
     with socket.create_connection((server.host, server.port), timeout=PATIENCE) as connection:
-        for piece in pieces:
-            connection.sendall(piece)
-        if ends:
-            connection.shutdown(socket.SHUT_WR)
-        response = http.client.HTTPResponse(connection)
-        response.begin()
-        return response.status, json.loads(response.read())
+        with suppress(ConnectionError):
+            for piece in pieces:
+                connection.sendall(piece)
+        with closing(http.client.HTTPResponse(connection)) as response:
+            response.begin()
+            return response.status, json.loads(response.read())
 
 
 def test_it_speaks_the_protocol(server: IndexServer) -> None:
@@ -126,14 +126,14 @@ def test_it_tells_its_state(server: IndexServer) -> None:
 def test_what_is_refused_is_told_as_json(server: IndexServer, path: str, status: int, says: str) -> None:
     found, headers, told = call(server, path)
     assert (found, headers["content-type"]) == (status, "application/json")
-    assert says in told["error"]["message"]
+    assert says in told["message"]
 
 
 @pytest.mark.parametrize("method", ["PUT", "DELETE", "PATCH", "OPTIONS"])
 def test_other_methods_are_refused(server: IndexServer, method: str) -> None:
     status, headers, told = call(server, "/api/search", method=method)
     assert (status, headers["allow"]) == (405, "GET, HEAD, POST")
-    assert method in told["error"]["message"]
+    assert method in told["message"]
     assert call(server, "/health", method="POST")[0] == 405
 
 
@@ -144,7 +144,7 @@ def test_other_methods_are_refused(server: IndexServer, method: str) -> None:
 )
 def test_bodies_that_are_no_requests(server: IndexServer, body: bytes) -> None:
     status, _, told = call(server, "/api/search", method="POST", body=body)
-    assert (status, bool(told["error"]["message"])) == (400, True)
+    assert (status, bool(told["message"])) == (400, True)
 
 
 def test_long_bodies_are_refused(server: IndexServer) -> None:
@@ -160,15 +160,16 @@ def test_long_bodies_are_refused(server: IndexServer) -> None:
     [
         b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + bytes(64) + b"\r\n\r\n",
         b"hello\r\n\r\n",
+        b"\r\n",
         b"GET\r\n\r\n",
-        b"GET /health HTTP/9.9\r\nHost: localhost\r\n\r\n",
+        b"GET /health HTTP/one\r\nHost: localhost\r\n\r\n",
         b"GET /health HTTP/1.1\r\n\r\n",
         b"GET /health HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n",
         b"GET /health HTTP/1.1\r\nHost localhost\r\n\r\n",
         b"GET /h\xc3\xa4 HTTP/1.1\r\nHost: localhost\r\n\r\n",
-        b"GET /health HTTP/1.1\r\nHost: localhost\r\nX: " + b"a" * (MAX_HEAD + 1) + b"\r\n\r\n",
-        b"GET /health HTTP/1.1\r\nHost: localhost\r\n" + b"X: a\r\n" * (MAX_HEAD // 6) + b"\r\n",
-        b"GET /api/search?query=" + b"a" * (2 * MAX_HEAD),
+        b"GET /health HTTP/1.1\r\nHost: localhost\r\nX: " + b"a" * (5 * MAX_HEAD),
+        b"GET /health HTTP/1.1\r\nHost: localhost\r\n" + b"X: a\r\n" * MAX_HEAD,
+        b"GET /api/search?query=" + b"a" * (5 * MAX_HEAD),
         b"POST /api/search HTTP/1.1\r\nHost: localhost\r\nContent-Length: many\r\n\r\n",
         b"POST /api/search HTTP/1.1\r\nHost: localhost\r\nContent-Length: -1\r\n\r\n",
         b"POST /api/search HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1" + b"0" * 5000 + b"\r\n\r\n",
@@ -179,22 +180,22 @@ def test_long_bodies_are_refused(server: IndexServer) -> None:
 )
 def test_what_is_no_http_gets_a_400(server: IndexServer, request_bytes: bytes) -> None:
     status, told = raw(server, request_bytes)
-    assert (status // 100, bool(told["error"]["message"])) == (4, True)
+    assert (status // 100, bool(told["message"])) == (4, True)
 
 
 def test_half_requests_leave_nothing_behind(server: IndexServer) -> None:
-    for half in (b"", b"GET /api/sea", b"POST /api/search HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\n{", b"\r\n"):
+    for half in (b"", b"GET /api/sea", b"POST /api/search HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\n{"):
         with socket.create_connection((server.host, server.port), timeout=PATIENCE) as connection:
             connection.sendall(half)
-    status, told = raw(server, b"POST /api/search HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\n{", ends=True)
-    assert (status, "HTTP" in told["error"]["message"]) == (400, True)
+            connection.shutdown(socket.SHUT_WR)
+            assert connection.recv(100) == b""
 
 
 def test_slow_clients_are_given_up(server: IndexServer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(PatientHttp, "request_seconds", 0.3)
     for slow in (b"", b"GET /health HTTP/1.1\r\nHo", b"POST /api/search HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\n{"):
         status, told = raw(server, slow)
-        assert (status, "0.3 seconds" in told["error"]["message"]) == (408, True)
+        assert (status, "0.3 seconds" in told["message"]) == (408, True)
     with socket.create_connection((server.host, server.port), timeout=PATIENCE) as connection, pytest.raises(OSError):
         for _ in range(600):  # a byte now and then does not count as a request
             connection.sendall(b"a")
@@ -232,7 +233,7 @@ def test_a_key_is_asked_for_everywhere_but_health(folder: Path) -> None:
     with IndexServer(Index.open(folder, HashEncoder()), port=0, api_key=KEY) as server:
         for path in ("/api/search?query=cats", "/api/stats", "/elsewhere"):
             status, headers, told = call(server, path)
-            assert (status, headers["www-authenticate"], "Bearer KEY" in told["error"]["message"]) == (401, "Bearer", True)
+            assert (status, headers["www-authenticate"], "Bearer KEY" in told["message"]) == (401, "Bearer", True)
             assert call(server, path, headers={"Authorization": "Bearer wrong"})[0] == 401
             assert call(server, path, headers={"Authorization": KEY})[0] == 401
         assert call(server, "/health")[0] == 200
