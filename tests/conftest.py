@@ -9,10 +9,15 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
+import psutil
 import pytest
+
+MOST_MEMORY = 4 * 2**30
+"""Bytes that a process of tests may take when a file of them ends before its engines are closed."""
 
 os.environ.update(
     HF_HUB_OFFLINE="1",
@@ -39,6 +44,15 @@ def minilm() -> Path:
     from homefire.engine.catalogue import pull
 
     return pull("all-minilm-l6-v2")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def roomy() -> Iterator[None]:
+    """Engines are kept for the next file, which often wants the same ones, as long as they leave room."""
+    yield
+    pool = sys.modules.get("homefire.engine.pool")
+    if pool is not None and psutil.Process().memory_info().rss > MOST_MEMORY:
+        pool.close_engines()
 
 
 def pytest_configure(config: pytest.Config) -> None:
