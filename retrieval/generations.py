@@ -14,7 +14,7 @@ import os
 import re
 import secrets
 import socket
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -151,7 +151,11 @@ class Generations:
                 sign.write_text(
                     f"process {os.getpid()} on {socket.gethostname()}, since {datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC", "utf-8"
                 )
-            yield Writer(self, self._state_for_writing(fresh))
+            writer = Writer(self, self._state_for_writing(fresh))
+            try:
+                yield writer
+            finally:
+                writer.discard(writer.pending)
         finally:
             with suppress(OSError):
                 sign.unlink()
@@ -253,7 +257,7 @@ class Writer:
             DiskError: the manifest cannot be written; then all is as before.
         """
         known = {**(self.state.files if self.state else {}), **self._written}
-        files = {file: record for file, record in known.items() if file in names or "/".join(file.split("/")[:2]) in names}
+        files = {file: record for file, record in known.items() if _entry(file) in names}
         generation = 1 if self.state is None else self.state.generation + 1
         state = State(generation=generation, commit=secrets.token_hex(8), content=dict(content), files=files)
         own = {"format": self._generations.format, "generation": generation, "commit": state.commit}
@@ -264,6 +268,17 @@ class Writer:
             write_atomic(self._generations.directory / COPY, text)
         self._sweep(state)
         return state
+
+    @property
+    def pending(self) -> set[str]:
+        """Folders and files that were written and are not committed."""
+        return {_entry(file) for file in self._written}
+
+    def discard(self, names: Iterable[str]) -> None:
+        """Removes those of the folders and files that were written and are not committed, before a commit would."""
+        for name in self.pending & set(names):
+            self._written = {file: record for file, record in self._written.items() if _entry(file) != name}
+            remove(self._generations.directory / name)
 
     def restore(self) -> State:
         """Puts the copy of the manifest in the place of one that cannot be read.
@@ -283,7 +298,7 @@ class Writer:
 
     def _sweep(self, state: State) -> None:
         """Removes what neither the state nor this writer names: the lock says that nobody else is writing."""
-        kept = {"/".join(file.split("/")[:2]) for file in (*state.files, *self._written)}
+        kept = {_entry(file) for file in state.files} | self.pending
         for kind in self._generations.folders:
             folder = self._generations.directory / kind
             for path in folder.iterdir() if folder.is_dir() else ():
@@ -291,3 +306,8 @@ class Writer:
                     remove(path)
         for path in self._generations.directory.glob(f".{MANIFEST.split('.')[0]}.*tmp-*"):
             remove(path)
+
+
+def _entry(file: str) -> str:
+    """The folder of a file, or the file itself, as the directory lists it: `segments/000012-1f0c`."""
+    return "/".join(file.split("/")[:2])

@@ -1,0 +1,288 @@
+"""Changes of an index: new passages, deleted ones and merged segments, all of them gathered and then committed at once.
+
+Knows no documents and no search: passages in, rows out. Whoever uses it holds the lock of the index.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from homefire.errors import InputError
+from homefire.retrieval.encoder import Vectors
+from homefire.retrieval.generations import Writer
+from homefire.retrieval.index_manifest import Manifest, SegmentEntry
+from homefire.retrieval.passage import Passage
+from homefire.retrieval.passage_table import key_of
+from homefire.retrieval.segment import NewSegment, Segment, merge_segments, write_segment
+from homefire.retrieval.snapshot import Snapshot, open_snapshot
+from homefire.retrieval.words import Analyzer
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+Encode = Callable[[Sequence[str]], Vectors]
+
+PORTION = 4096
+"""Passages that are encoded and written together."""
+
+_TIER = 1000
+_FACTOR = 4
+"""Segments of up to 1,000 passages, of up to 4,000, and so on are merged when there are four of a kind."""
+
+
+class IndexWriter:
+    """Gathers changes and commits them.
+
+    Args:
+        directory: Of the index.
+        writer: Holds its lock.
+        manifest: What all is like: encoder, methods and so on; its segments are not looked at.
+        snapshot: The state to begin from; None begins with nothing.
+        encode: Gives one vector a text; None where the index has no dense part.
+    """
+
+    def __init__(self, directory: Path, writer: Writer, manifest: Manifest, snapshot: Snapshot | None, encode: Encode | None) -> None:
+        self.directory = directory
+        self.manifest = manifest
+        self._writer = writer
+        self._encode = encode
+        self._analyzer = Analyzer.of(manifest.language) if "bm25" in manifest.methods else None
+        self._held = [_Held(view.segment, view.deleted, view.entry.deleted) for view in snapshot.views] if snapshot else []
+        self._sum = int(snapshot.manifest.corpus_sha256, 16) if snapshot else 0
+        self._lost: set[bytes] = set()
+        self.added = 0
+        """Passages that are searched and were not before."""
+        self.removed = 0
+        """Passages that were searched and are not any more."""
+        self.duplicates = 0
+        """Passages that came with a text that another one has."""
+
+    @property
+    def count(self) -> int:
+        """Passages that are searched."""
+        return sum(held.live for held in self._held)
+
+    def add(self, passages: Iterable[Passage], digests: Mapping[str, str] | None = None) -> None:
+        """Adds the passages whose id is not there yet, a portion at a time.
+
+        Args:
+            passages: In any number.
+            digests: What the documents were that end with these passages.
+
+        Raises:
+            InputError: an id stands for two different texts, or metadata cannot be saved.
+            DiskError: the disk is full.
+        """
+        portion: list[Passage] = []
+        for passage in passages:
+            if len(portion) == PORTION:
+                self._add(portion, {})
+                portion = []
+            portion.append(passage)
+        if portion:
+            self._add(portion, digests or {})
+
+    def delete(self, column: str, values: Collection[str]) -> int:
+        """Deletes all passages with one of these values, and says how many of them were searched.
+
+        Args:
+            column: `id` or `source`.
+            values: Texts.
+        """
+        before = self.removed
+        for held in self._held:
+            rows = [row for _, row in held.segment.table.rows_with(column, values) if not held.gone[row]]
+            for start in range(0, len(rows), PORTION):
+                self._delete(held, rows[start : start + PORTION])
+        return self.removed - before
+
+    def digests(self, sources: Collection[str]) -> dict[str, str]:
+        """What the documents of these sources were, as far as they are there."""
+        found: dict[str, str] = {}
+        for held in self._held:
+            there = held.segment.table.digests(sources)
+            alive = {source for source, row in held.segment.table.rows_with("source", there) if not held.gone[row]}
+            found |= {source: digest for source, digest in there.items() if source in alive}
+        return found
+
+    def sources(self) -> set[str]:
+        """Where the passages are from."""
+        return {source for held in self._held for source in held.sources()}
+
+    def with_source(self, sources: Collection[str]) -> set[str]:
+        """Those of the sources that have passages."""
+        return {str(source) for held in self._held for source, row in held.segment.table.rows_with("source", sources) if not held.gone[row]}
+
+    def merge(self) -> None:
+        """Makes one segment of all, without deleted rows; nothing where that is so already."""
+        if len(self._held) > 1 or any(held.gone.any() for held in self._held):
+            self._merge(self._held)
+
+    def commit(self) -> Snapshot:
+        """Makes the changes those of the index, and opens the new state.
+
+        Raises:
+            DiskError: the disk is full; then all is as before.
+        """
+        self._take_up_spare()
+        self._merge_tiers()
+        entries = tuple(self._entry(held) for held in self._held)
+        manifest = replace(self.manifest, segments=entries, corpus_sha256=f"{self._sum % 2**256:064x}")
+        state = self._writer.commit(manifest.content(), manifest.names)
+        return open_snapshot(self.directory, state, {held.segment.name: held.segment for held in self._held})
+
+    def _add(self, portion: Sequence[Passage], digests: Mapping[str, str]) -> None:
+        fresh = self._unknown(portion)
+        taken = set() if self.manifest.keep_duplicates else self._taken({key_of(passage.text) for passage in fresh})
+        passages: list[Passage] = []
+        spare: list[Passage] = []
+        for passage in fresh:
+            key = key_of(passage.text)
+            (spare if key in taken else passages).append(passage)
+            if not self.manifest.keep_duplicates:
+                taken.add(key)
+        if not fresh:
+            return
+        vectors = self._encode([passage.text for passage in passages]) if self._encode and passages else None
+        new = NewSegment(passages=passages, spare=spare, digests=digests, vectors=vectors, analyzer=self._analyzer)
+        with self._writer.folder("segments") as draft:
+            write_segment(draft.path, new)
+        self._hold(draft.name)
+        self._sum += sum(_number(passage) for passage in passages)
+        self.added += len(passages)
+        self.duplicates += len(spare)
+
+    def _unknown(self, portion: Sequence[Passage]) -> list[Passage]:
+        """The passages whose id is not there yet, each once."""
+        texts: dict[str, str] = {}
+        for held in self._held:
+            rows = {row: str(name) for name, row in held.segment.table.rows_with("id", [passage.id for passage in portion])}
+            there = [row for row in rows if not held.gone[row]]
+            texts |= {passage.id: passage.text for passage in held.segment.table.fetch(there).values()}
+        fresh = []
+        for passage in portion:
+            known = texts.get(passage.id)
+            if known is None:
+                texts[passage.id] = passage.text
+                fresh.append(passage)
+            elif known != passage.text:
+                raise InputError(f"Two passages with different texts have the id {passage.id!r}; give each text an id of its own.")
+        return fresh
+
+    def _taken(self, keys: Collection[bytes]) -> set[bytes]:
+        """The keys that passages have which are searched."""
+        pairs = ((held, key, row) for held in self._held for key, row in held.segment.table.rows_with("key", keys))
+        return {bytes(key) for held, key, row in pairs if row < held.rows and not held.gone[row] and isinstance(key, bytes)}
+
+    def _delete(self, held: _Held, rows: Sequence[int]) -> None:
+        searched = list(held.segment.table.fetch([row for row in rows if row < held.rows]).values())
+        held.gone[rows] = True
+        held.file = None
+        self._sum -= sum(_number(passage) for passage in searched)
+        self._lost |= {key_of(passage.text) for passage in searched}
+        self.removed += len(searched)
+
+    def _take_up_spare(self) -> None:
+        """Where the text of a deleted passage stands in a spare one, that one is searched from now on."""
+        wanted = self._lost - self._taken(self._lost)
+        self._lost = set()
+        found: list[Passage] = []
+        for held in self._held:
+            for key, row in list(held.segment.table.rows_with("key", wanted)):
+                if key in wanted and not held.gone[row]:
+                    wanted.discard(bytes(key) if isinstance(key, bytes) else b"")
+                    found += held.segment.table.fetch([row]).values()
+                    held.gone[row] = True
+                    held.file = None
+        added = self.added
+        self.add(found)
+        self.removed -= self.added - added
+        self.added = added
+
+    def _hold(self, name: str) -> None:
+        import numpy as np
+
+        self._held.append(_Held(Segment.open(self.directory, name, self.manifest.methods), np.zeros(0, dtype=np.int64)))
+
+    def _merge(self, some: Sequence[_Held]) -> None:
+        with self._writer.folder("segments") as draft:
+            merge_segments(draft.path, [held.segment for held in some], [~held.gone for held in some])
+        self._held = [held for held in self._held if held not in some]
+        self._writer.discard(held.segment.name for held in some)
+        self._hold(draft.name)
+
+    def _merge_tiers(self) -> None:
+        """Few segments stay few, and each passage is moved a number of times that grows with the logarithm of their number."""
+        self._held = [held for held in self._held if not held.is_empty]
+        while True:
+            tiers: dict[int, list[_Held]] = {}
+            for held in self._held:
+                tiers.setdefault(_tier(held.live), []).append(held)
+            crowded = [some for some in tiers.values() if len(some) >= _FACTOR]
+            hollow = [[held] for held in self._held if 2 * held.live < held.rows]
+            if not crowded and not hollow:
+                return
+            self._merge((crowded or hollow)[0])
+
+    def _entry(self, held: _Held) -> SegmentEntry:
+        import numpy as np
+
+        deleted = np.flatnonzero(held.gone)
+        if len(deleted) and held.file is None:
+            data = io.BytesIO()
+            np.save(data, deleted)
+            held.file = self._writer.file("deleted", ".npy", data.getvalue())
+        of_rows = int((deleted < held.rows).sum())
+        return SegmentEntry(
+            name=held.segment.name,
+            rows=held.rows,
+            spare=held.segment.table.spare,
+            deleted=held.file,
+            deleted_rows=of_rows,
+            deleted_spare=len(deleted) - of_rows,
+        )
+
+
+class _Held:
+    """A segment, and which of its rows count in what will be committed."""
+
+    def __init__(self, segment: Segment, deleted: npt.NDArray[np.int64], file: str | None = None) -> None:
+        import numpy as np
+
+        self.segment = segment
+        self.file = file
+        """Holds the deleted rows; None where there are none, or where they are still to be written."""
+        self.rows = segment.table.rows
+        self.gone = np.zeros(self.rows + segment.table.spare, dtype=np.bool_)
+        self.gone[deleted] = True
+
+    @property
+    def live(self) -> int:
+        return int(self.rows) - int(self.gone[: self.rows].sum())
+
+    @property
+    def is_empty(self) -> bool:
+        return bool(self.gone.all())
+
+    def sources(self) -> set[str]:
+        """Of the rows that count."""
+        return self.segment.table.sources(~self.gone if self.gone.any() else None)
+
+
+def _tier(passages: int) -> int:
+    tier = 0
+    while passages > _TIER:
+        passages //= _FACTOR
+        tier += 1
+    return tier
+
+
+def _number(passage: Passage) -> int:
+    text = f"{passage.id}\0{passage.text}"
+    return int.from_bytes(hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest())
