@@ -15,7 +15,7 @@ from homefire.retrieval.atoms import Atom, atoms, pieces
 from homefire.retrieval.blocks import FENCED, GAP, GLUED, HEADING, INSIDE, SENTENCE, SPLIT, WORD
 from homefire.retrieval.document import Document, Scalar
 from homefire.retrieval.passage import Passage
-from homefire.retrieval.token_spans import GuessedTokens, TokenSpans
+from homefire.retrieval.token_spans import ANY_NUMBER, GuessedTokens, TokenSpans, Words
 
 TOKENS = 200
 
@@ -51,7 +51,7 @@ class Chunker:
         self.tokens = min(TOKENS, most) if tokens is None else tokens
         self.overlap = self.tokens // 5 if overlap is None else overlap
         if not 2 <= self.tokens <= most or not 0 <= self.overlap <= self.tokens // 2:
-            reads = f" and at most the {most} that the encoder reads" if tokenizer else ""
+            reads = f" and at most the {most} that the encoder reads" if most < ANY_NUMBER else ""
             raise InputError(
                 f"tokens={self.tokens}, overlap={self.overlap} cannot be used; tokens must be at least 2{reads}, "
                 "and overlap between 0 and half of tokens."
@@ -203,3 +203,12 @@ def _id(source: str, text: str, times: int) -> str:
     """The same for the same text from the same source, on every machine; `times` is how often the document has had the text before."""
     again = f"\0{times}" if times else ""
     return hashlib.sha256(f"{source}\0{text}{again}".encode("utf-8", "surrogatepass")).hexdigest()[:16]
+
+
+def split(text: str, source: str, *, words: int = 100, overlap: int = 20) -> Iterator[Passage]:
+    """The passages of a text that is in no file, of at most `words` words.
+
+    Raises:
+        InputError: as `Chunker` does.
+    """
+    return Chunker(words, overlap, tokenizer=Words()).passages(Document(source, text))

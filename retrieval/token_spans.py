@@ -18,7 +18,8 @@ SPACELESS = (
 )
 """Characters of scripts that put no spaces between words: Thai, Lao, Burmese, Khmer, Chinese, Japanese; for use in brackets."""
 
-_ANY = 1 << 30
+ANY_NUMBER = 1 << 30
+"""Most tokens where there is no limit."""
 
 _PIECE = re.compile(rf"[{SPACELESS}]|[^\W{SPACELESS}]{{1,6}}|[^\w\s]{{1,2}}")
 _WORD = re.compile(rf"[{SPACELESS}]|[^\s{SPACELESS}]{{1,40}}")
@@ -41,7 +42,7 @@ class TokenSpans(Protocol):
 class GuessedTokens:
     """About as many tokens as encoders make of a text, rather too many than too few: long words are several."""
 
-    max_tokens = _ANY
+    max_tokens = ANY_NUMBER
 
     def token_spans(self, texts: Sequence[str]) -> list[Spans]:
         return [[piece.span() for piece in _PIECE.finditer(text)] for text in texts]
@@ -50,7 +51,7 @@ class GuessedTokens:
 class Words:
     """Words; scripts without spaces count one a character, and an endless run without spaces is cut every 40 characters."""
 
-    max_tokens = _ANY
+    max_tokens = ANY_NUMBER
 
     def token_spans(self, texts: Sequence[str]) -> list[Spans]:
         return [[word.span() for word in _WORD.finditer(text)] for text in texts]

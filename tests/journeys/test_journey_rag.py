@@ -14,7 +14,7 @@ from homefire.modules.settings import context
 from homefire.modules.trace import record
 from homefire.retrieval.encoder import HashEncoder
 from homefire.retrieval.index import Index
-from homefire.retrieval.passage import read_folder
+from homefire.retrieval.reading import read_folder
 from homefire.retrieval.sentence_encoder import SentenceEncoder
 
 HANDBOOK = {

@@ -16,7 +16,8 @@ import pytest
 from homefire.errors import DiskError, InputError, MissingExtra
 from homefire.retrieval.encoder import HashEncoder, Vectors
 from homefire.retrieval.index import Index
-from homefire.retrieval.passage import Passage, read_folder
+from homefire.retrieval.passage import Passage
+from homefire.retrieval.reading import read_folder
 from homefire.retrieval.sentence_encoder import SentenceEncoder
 
 TEXTS = ["the cat sat on the mat", "dogs bark at the moon", "grammar keeps outputs typed", "a cat and a dog"]

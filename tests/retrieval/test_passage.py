@@ -1,17 +1,14 @@
-"""Text and files become passages: where they are cut, what their ids depend on, what happens to files that are no text."""
+"""Passages are values; texts that are in no file are split by words."""
 
 from __future__ import annotations
-
-import logging
-import os
-from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from homefire.errors import InputError
-from homefire.retrieval.passage import Passage, read_files, read_folder, split
+from homefire.retrieval.chunks import split
+from homefire.retrieval.passage import Passage
 
 
 def numbered(count: int) -> str:
@@ -61,15 +58,28 @@ def test_ids_depend_on_source_and_text_alone() -> None:
     assert one.id == "8b86bced10290476", "ids are kept in indexes and must not change between versions"
 
 
+def test_a_text_that_comes_twice_has_two_ids() -> None:
+    first, second, third = split("# A\nsame\n# A\nsame\n# A\nsame", "note", words=4, overlap=0)
+    assert first.text == second.text == third.text
+    assert len({first.id, second.id, third.id}) == 3
+    assert first.id == next(split("# A\nsame", "note")).id
+    assert second.id == "3497c2e21903cf57", "as above"
+
+
 @given(st.lists(st.sampled_from([" ", "\n", "\n\n"]), max_size=60), st.integers(2, 12), st.data())
-def test_every_word_is_in_some_passage_and_passages_overlap_as_asked(gaps: list[str], words: int, data: st.DataObject) -> None:
+def test_every_word_is_in_some_passage_and_the_overlap_is_what_was_asked_for_or_begins_a_paragraph(
+    gaps: list[str], words: int, data: st.DataObject
+) -> None:
     overlap = data.draw(st.integers(0, words // 2))
     text = "".join(f"{number}{gap}" for number, gap in enumerate(gaps))
+    paragraphs = {int(paragraph.split()[0]) for paragraph in text.split("\n\n") if paragraph.strip()}
     numbers = [[int(word) for word in passage.text.split()] for passage in split(text, "note", words=words, overlap=overlap)]
     end = 0
     for position, piece in enumerate(numbers):
+        asked = end - overlap if position else 0
+        begins = min((number for number in paragraphs if asked <= number < end), default=asked)
+        assert piece == list(range(begins, piece[-1] + 1))
         assert len(piece) <= words
-        assert piece == list(range(end - overlap if position else 0, piece[-1] + 1))
         assert piece[-1] >= end
         end = piece[-1] + 1
     assert end == len(gaps)
@@ -77,7 +87,7 @@ def test_every_word_is_in_some_passage_and_passages_overlap_as_asked(gaps: list[
 
 @pytest.mark.parametrize(("words", "overlap"), [(1, 0), (10, 6), (10, -1)])
 def test_sizes_that_cannot_work_are_refused(words: int, overlap: int) -> None:
-    with pytest.raises(InputError, match=f"words={words}, overlap={overlap}"):
+    with pytest.raises(InputError, match=f"tokens={words}, overlap={overlap} cannot be used; tokens must be at least 2, and overlap"):
         split("a b c", "note", words=words, overlap=overlap)
 
 
@@ -85,67 +95,3 @@ def test_passages_are_hashable_values() -> None:
     assert (
         len({Passage(id="1", text="a", source="s", metadata={"line": 1}), Passage(id="1", text="a", source="s", metadata={"line": 1})}) == 1
     )
-
-
-def test_a_folder_gives_its_text_files_by_path(tmp_path: Path) -> None:
-    for name in ["b.md", "a/c.RST", "a.txt", "image.png", ".git/x.md", ".hidden.txt"]:
-        file = tmp_path / name
-        file.parent.mkdir(exist_ok=True)
-        file.write_text(f"text of {name}", encoding="utf-8")
-    assert [(passage.source, passage.text) for passage in read_folder(tmp_path)] == [
-        ("a.txt", "text of a.txt"),
-        ("a/c.RST", "text of a/c.RST"),
-        ("b.md", "text of b.md"),
-    ]
-
-
-def test_ids_do_not_depend_on_where_the_folder_is(tmp_path: Path) -> None:
-    for name in ["one", "two"]:
-        (tmp_path / name).mkdir()
-        (tmp_path / name / "a.txt").write_text("same", encoding="utf-8")
-    assert next(read_folder(tmp_path / "one")).id == next(read_folder(tmp_path / "two")).id
-
-
-def test_a_folder_without_text_or_that_is_none_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"\.txt, \.md, \.rst"):
-        read_folder(tmp_path)
-    with pytest.raises(InputError, match="is not a folder"):
-        read_folder(tmp_path / "missing")
-
-
-def test_files_that_do_not_exist_or_are_of_another_kind_are_refused_at_once(tmp_path: Path) -> None:
-    paper = tmp_path / "paper.pdf"
-    paper.write_bytes(b"%PDF-1.7")
-    with pytest.raises(InputError, match=r"paper\.pdf.*split\(\)"):
-        read_files([paper])
-    with pytest.raises(InputError, match=r"no file at .*missing\.txt"):
-        read_files([tmp_path / "missing.txt"])
-
-
-def test_files_keep_the_order_and_the_path_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    for name in ["b.txt", "a.txt"]:
-        Path(name).write_text(name, encoding="utf-8")
-    assert [passage.source for passage in read_files(["b.txt", Path("a.txt")])] == ["b.txt", "a.txt"]
-
-
-def test_encodings_are_recognised_or_reported(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    (tmp_path / "bom.txt").write_bytes("\ufeffcafé".encode())
-    (tmp_path / "old.txt").write_bytes("café \u201cnoir\u201d".encode("cp1252"))
-    (tmp_path / "utf16.txt").write_text("café", encoding="utf-16")
-    with caplog.at_level(logging.WARNING):
-        texts = {passage.source: passage.text for passage in read_folder(tmp_path)}
-    assert texts == {"bom.txt": "café", "old.txt": "café \u201cnoir\u201d"}
-    old, utf16 = (record.getMessage() for record in caplog.records)
-    assert "old.txt is not UTF-8 (byte 3" in old
-    assert "utf16.txt was skipped" in utf16
-
-
-def test_a_file_that_vanishes_is_reported_and_the_others_are_read(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    for name in ["a.txt", "b.txt"]:
-        (tmp_path / name).write_text(name, encoding="utf-8")
-    passages = read_folder(tmp_path)
-    os.remove(tmp_path / "a.txt")
-    with caplog.at_level(logging.WARNING):
-        assert [passage.source for passage in passages] == ["b.txt"]
-    assert "a.txt was skipped: No such file" in caplog.text
