@@ -27,6 +27,7 @@ _DEFINED_IN = {
     "ChainOfThought": "homefire.modules.chain_of_thought",
     "ChatAdapter": "homefire.modules.chat_format",
     "ChatFormat": "homefire.modules.chat_format",
+    "Chunker": "homefire.retrieval.chunks",
     "Code": "homefire.modules.code",
     "CodeAct": "homefire.modules.code_act",
     "CodeExecutionError": "homefire.errors",
@@ -131,8 +132,9 @@ _DEFINED_IN = {
     "load": "homefire.modules.saved_program",
     "majority": "homefire.modules.majority",
     "make_signature": "homefire.other_names",
-    "read_files": "homefire.retrieval.passage",
-    "read_folder": "homefire.retrieval.passage",
+    "read_documents": "homefire.retrieval.reading",
+    "read_files": "homefire.retrieval.reading",
+    "read_folder": "homefire.retrieval.reading",
     "record": "homefire.modules.trace",
     "settings": "homefire.modules.settings",
     "streamify": "homefire.modules.streaming",
@@ -271,11 +273,13 @@ if TYPE_CHECKING:
     from homefire.other_names import LMUnsupportedModelError as LMUnsupportedModelError
     from homefire.other_names import ensure_signature as ensure_signature
     from homefire.other_names import make_signature as make_signature
+    from homefire.retrieval.chunks import Chunker as Chunker
     from homefire.retrieval.encoder import HashEncoder as HashEncoder
     from homefire.retrieval.index import Index as Index
     from homefire.retrieval.passage import Passage as Passage
-    from homefire.retrieval.passage import read_files as read_files
-    from homefire.retrieval.passage import read_folder as read_folder
+    from homefire.retrieval.reading import read_documents as read_documents
+    from homefire.retrieval.reading import read_files as read_files
+    from homefire.retrieval.reading import read_folder as read_folder
     from homefire.retrieval.sentence_encoder import SentenceEncoder as SentenceEncoder
 
 __all__ = ["__version__", *_DEFINED_IN]  # noqa: PLE0604
