@@ -1,0 +1,59 @@
+"""`homefire ask`: a question answered from an index, with the passages that the answer was taken from.
+
+Knows no way of searching and no prompt.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.text import Text
+
+from homefire.cli_index_search import IndexPath, Json, Method, Where, Whole, highlighter
+from homefire.errors import InputError
+from homefire.where_option import where_of
+
+_INSTRUCTIONS = "Answer the question from the passages of the context, in one to three sentences. Say so if they do not answer it."
+
+
+def ask(
+    index: IndexPath,
+    question: Annotated[str, typer.Argument(help="What you want to know.", show_default=False)],
+    k: Annotated[int, typer.Option("-k", min=1, help="How many passages the model reads.")] = 4,
+    model: Annotated[str | None, typer.Option(help="Model that answers; without it the default one.", show_default=False)] = None,
+    config: Annotated[str | None, typer.Option(help="Preset (laptop, gpu-server) or YAML file.", show_default=False)] = None,
+    method: Method = None,
+    where: Where = None,
+    whole: Whole = False,
+    as_json: Json = False,
+) -> None:
+    """Answer a question from an index: the answer, what it cites, and the passages the model read."""
+    from homefire.hit_display import place, record, show_hits
+    from homefire.modules.rag import RAG
+    from homefire.modules.settings import context
+    from homefire.modules.signature import Signature
+    from homefire.retrieval.excerpt import shown
+    from homefire.retrieval.index import Index
+    from homefire.run_setup import choose_lm
+
+    opened = Index.open(index)
+    found = opened(question, k=k, method=method, where=where_of(where))
+    if not found:
+        raise InputError(f"Nothing in the index {str(index)!r} was found for that question, so there is nothing to answer from.")
+    program = RAG(lambda query, k: found, Signature("context: list[str], question -> answer", _INSTRUCTIONS), k=k)
+    with context(lm=choose_lm(program, model, None, config)):
+        prediction = program(question=question)
+    cited = {passage.id for passage in prediction.citations}
+    if as_json:
+        passages = [{**record(hit), "cited": hit.passage.id in cited} for hit in found]
+        print(json.dumps({"question": question, "answer": prediction.answer, "passages": passages}, indent=2, ensure_ascii=False))
+        return
+    console = Console(highlight=False, markup=False)
+    console.print(Text(shown(prediction.answer), style="bold"))
+    names = Text(", ").join(Text.assemble(f"[{hit.rank}] ", place(hit.passage)) for hit in found if hit.passage.id in cited)
+    console.print(Text.assemble("from ", names) if cited else Text("The answer cites none of the passages.", style="yellow"))
+    console.print()
+    show_hits(found, highlighter(question, opened), console, whole=whole, cited=cited)

@@ -1,0 +1,70 @@
+"""`homefire index search`: the passages of an index that fit a query, with their scores and the query's words marked.
+
+Knows no language model and no way of searching.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+from rich.console import Console
+from rich.text import Text
+
+from homefire.where_option import HELP as WHERE_HELP
+from homefire.where_option import where_of
+
+if TYPE_CHECKING:
+    from homefire.retrieval.excerpt import Highlighter
+    from homefire.retrieval.index import Index
+
+IndexPath = Annotated[Path, typer.Argument(metavar="INDEX", help="Directory of the index.", show_default=False)]
+MethodName = Literal["fused", "dense", "bm25", "late"]
+Method = Annotated[MethodName | None, typer.Option(help="How to search; without it the index's own way.", show_default=False)]
+Where = Annotated[list[str] | None, typer.Option(metavar="FIELD=VALUE", help=WHERE_HELP)]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+Whole = Annotated[bool, typer.Option("--whole", help="Show passages whole instead of the piece that has the query's words.")]
+
+
+def search(
+    index: IndexPath,
+    query: Annotated[str, typer.Argument(help="What to look for.", show_default=False)],
+    k: Annotated[int, typer.Option("-k", min=1, help="How many passages.")] = 5,
+    method: Method = None,
+    where: Where = None,
+    whole: Whole = False,
+    as_json: Json = False,
+) -> None:
+    """Find the passages that fit a query best."""
+    from homefire.hit_display import record, show_hits
+    from homefire.retrieval.index import Index
+
+    opened = Index.open(index)
+    filtered = where_of(where)
+    start = time.perf_counter()
+    hits = opened.search([query], k, method=method, where=filtered)[0]
+    seconds = time.perf_counter() - start
+    if as_json:
+        print(json.dumps([record(hit) for hit in hits], indent=2, ensure_ascii=False, default=str))
+        return
+    console = Console(highlight=False)
+    show_hits(hits, highlighter(query, opened), console, whole=whole)
+    console.print(Text(_summary(opened, len(hits), method, filtered is not None, seconds), style="dim"))
+
+
+def highlighter(query: str, index: Index) -> Highlighter:
+    """Marks the query's words as the index's BM25 sees them."""
+    from homefire.retrieval.excerpt import Highlighter
+    from homefire.retrieval.words import Analyzer
+
+    return Highlighter(query, Analyzer.of(index.manifest.language))
+
+
+def _summary(index: Index, found: int, method: str | None, filtered: bool, seconds: float) -> str:
+    chosen = method or index.manifest.default_method
+    by = f"{chosen} ({', '.join(index.manifest.methods)})" if chosen == "fused" else chosen
+    among = f"{len(index):,} passages" + (", filtered," if filtered else "")
+    return f"{found or 'None'} of {among} by {by} in {1000 * seconds:,.0f} ms"
