@@ -62,7 +62,7 @@ def pytest_configure(config: pytest.Config) -> None:
         cores = sorted(os.sched_getaffinity(0))
         number, count = int(worker["workerid"].removeprefix("gw")), worker["workercount"]
         if len(cores) >= count:
-            os.sched_setaffinity(0, cores[number::count])
+            os.sched_setaffinity(0, cores[number % count :: count])  # one that takes the place of a dead one has a number beyond the count
 
 
 @pytest.hookimpl(optionalhook=True)
