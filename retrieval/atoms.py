@@ -20,6 +20,7 @@ _LONGEST_GAP = 1000
 _BATCH = 50_000
 """Characters whose tokens are asked for at once."""
 _SHORTEST_BLOCK, _LONGEST_BLOCK = 2000, 200_000
+_NO_MORE = (1 << 60, 0)
 
 _END = re.compile(
     r"(?<![.!?\u2026])[.!?\u2026]++[\"'\u201d\u2019\u00bb)\]*_]*+\s++(?=[^\sa-z])"
@@ -60,16 +61,17 @@ def pieces(text: str, spans: Spans) -> Iterator[tuple[int, int]]:
     for begin, end in [*spans, (len(text), len(text))]:
         if begin > after and not text[after:begin].isspace():
             yield from _cut(after, begin)
-        if end > begin:
+        if 0 < end - begin <= _LONGEST_TOKEN:
+            yield begin, end
+        elif end > begin:
             yield from _cut(begin, end)
-        after = max(after, end)
+        if end > after:
+            after = end
 
 
 def _cut(begin: int, end: int) -> Iterator[tuple[int, int]]:
-    while end - begin > _LONGEST_TOKEN:
-        yield begin, begin + _LONGEST_TOKEN
-        begin += _LONGEST_TOKEN
-    yield begin, end
+    for start in range(begin, end, _LONGEST_TOKEN):
+        yield start, min(start + _LONGEST_TOKEN, end)
 
 
 def _batches(supply: Iterable[Block]) -> Iterator[list[Block]]:
@@ -87,25 +89,28 @@ def _batches(supply: Iterable[Block]) -> Iterator[list[Block]]:
 
 def _levelled(text: str, block: Block, spans: Spans, last: int) -> Iterator[Atom]:
     """The atoms of a block; `last` is where the one before it ends."""
-    content = text[block.start : block.end]
-    ends = _ends(content) if block.most >= LINE else iter(())
-    place, level = next(ends, (len(text), 0))
-    first = True
+    offset, most, heading = block.start, block.most, block.heading
+    content = text[offset : block.end]
+    ends = _ends(content) if most >= LINE else iter(())
+    place, next_level = 0, block.level
     for begin, end in pieces(content, spans):
-        start, stop = block.start + begin, block.start + end
+        start, stop = offset + begin, offset + end
         while start < stop and text[start].isspace():
             start += 1
         if start == stop:
-            yield Atom(block.start + begin, stop, SPLIT, block.heading)
+            yield Atom(offset + begin, stop, SPLIT, heading)
             continue
-        best = block.level if first else min(_within(text, start, last), block.most)
-        while place <= start - block.start:
-            best = max(best, level) if not first else best
-            place, level = next(ends, (len(text), 0))
+        level = _within(text, start, last)
+        if level > most:
+            level = most
+        while place <= start - offset:
+            level = next_level if place == 0 or next_level > level else level
+            place, next_level = next(ends, _NO_MORE)
         if start - last > _LONGEST_GAP:
-            best = GAP
-        yield Atom(start, stop, best, block.heading)
-        first, last = False, max(last, stop)
+            level = GAP
+        yield Atom(start, stop, level, heading)
+        if stop > last:
+            last = stop
 
 
 def _within(text: str, start: int, last: int) -> int:
@@ -115,11 +120,11 @@ def _within(text: str, start: int, last: int) -> int:
     before, here = text[start - 1], text[start]
     if before.isspace():
         return WORD
+    if before.isascii() and here.isascii():
+        return INSIDE
     if before == "\u200d" or here == "\u200d" or unicodedata.category(here) in ("Mn", "Mc", "Me"):
         return FENCED
-    if _SPACELESS.match(here) or _SPACELESS.match(before):
-        return WORD
-    return INSIDE
+    return WORD if _SPACELESS.match(here) or _SPACELESS.match(before) else INSIDE
 
 
 def _ends(content: str) -> Iterator[tuple[int, int]]:

@@ -21,7 +21,7 @@ SPACELESS = (
 ANY_NUMBER = 1 << 30
 """Most tokens where there is no limit."""
 
-_PIECE = re.compile(rf"[{SPACELESS}]|[^\W{SPACELESS}]{{1,6}}|[^\w\s]{{1,2}}")
+_PIECE = re.compile(rf"[{SPACELESS}]|[^\W{SPACELESS}]{{1,6}}|[^\w\s]")
 _WORD = re.compile(rf"[{SPACELESS}]|[^\s{SPACELESS}]{{1,40}}")
 
 
