@@ -14,11 +14,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 from rich.progress import Task as RichTask
 from rich.text import Text
 
 console = Console(stderr=True, highlight=False)
+
+_LINE_SECONDS = 60.0
+_MANY_STEPS = 20
 
 _PRIVATE = {
     "HF_HUB_OFFLINE": "1",
@@ -102,6 +105,30 @@ class Task:
         """Nothing to draw where there is no terminal."""
 
 
+class _Lines(Task):
+    """A plain line now and then, for logs of long work."""
+
+    def __init__(self, description: str, total: float | None) -> None:
+        super().__init__(description, total)
+        self._start = time.monotonic()
+        self._next = self._start + _LINE_SECONDS
+
+    def _show(self) -> None:
+        now = time.monotonic()
+        if now >= self._next:
+            self._next = now + _LINE_SECONDS
+            rate = self.completed / (now - self._start)
+            left = _pace(self.total, rate, (self.total - self.completed) / rate) if self.total and rate else ""
+            note(f"{self.description}: {self.steps()}{left or f'{now - self._start:.0f} s'}")
+
+    def end(self) -> None:
+        """The last line."""
+        note(f"{self.description}: {self.steps()}{time.monotonic() - self._start:.1f} s")
+
+    def steps(self) -> str:
+        return "" if self.total is None else f"{self.completed:g} of {self.total:g}, "
+
+
 class _Bar(Task):
     def __init__(self, description: str, total: float | None, progress: Progress) -> None:
         super().__init__(description, total)
@@ -118,6 +145,27 @@ class _Steps(MofNCompleteColumn):
         return Text("") if task.total is None else super().render(task)
 
 
+class _Pace(ProgressColumn):
+    """How fast it goes and how long it will take."""
+
+    max_refresh = 0.5
+
+    def render(self, task: RichTask) -> Text:
+        """Nothing until that can be said."""
+        left = task.time_remaining
+        return Text("" if task.speed is None or left is None or task.finished else _pace(task.total, task.speed, left))
+
+
+def _pace(total: float | None, rate: float, seconds_left: float) -> str:
+    """Nothing for a handful of steps: they are rarely alike."""
+    if total is None or total < _MANY_STEPS:
+        return ""
+    minutes, seconds = divmod(round(seconds_left), 60)
+    hours, minutes = divmod(minutes, 60)
+    left = f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
+    return f"{rate:,.{0 if rate >= 10 else 1}f}/s, {left} left"
+
+
 @dataclass
 class _Display:
     """The bars on the screen: one display for all threads, there as long as there is a bar."""
@@ -132,7 +180,9 @@ _display_lock = threading.Lock()
 
 @contextmanager
 def progress(description: str, total: float | None = None) -> Iterator[Task]:
-    """Shows how far something is: a bar on a terminal, else one plain line at the start and one at the end.
+    """Shows how far something is: a bar on a terminal, else plain lines, one at the start, one at the end and one a minute between.
+
+    Of 20 steps or more it also says how many are done a second, and how long the rest will take.
 
     Args:
         description: What is being done, as in "Loading smollm2-135m".
@@ -148,17 +198,18 @@ def progress(description: str, total: float | None = None) -> Iterator[Task]:
             _close_bar(bar)
     else:
         note(f"{description} ...")
-        task, start = Task(description, total), time.monotonic()
+        task = _Lines(description, total)
         yield task
-        steps = "" if task.total is None else f"{task.completed:g} of {task.total:g}, "
-        note(f"{task.description}: {steps}{time.monotonic() - start:.1f} s")
+        task.end()
 
 
 def _open_bar(description: str, total: float | None) -> _Bar:
     with _display_lock:
         if _display.progress is None:
             text, bar = TextColumn("{task.description}", markup=False), BarColumn(bar_width=24)
-            _display.progress = Progress(SpinnerColumn(), text, bar, _Steps(), TimeElapsedColumn(), console=console, transient=True)
+            _display.progress = Progress(
+                SpinnerColumn(), text, bar, _Steps(), TimeElapsedColumn(), _Pace(), console=console, transient=True
+            )
             _display.progress.start()
         _display.bars += 1
         return _Bar(description, total, _display.progress)

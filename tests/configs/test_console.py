@@ -28,6 +28,31 @@ def test_without_a_terminal_there_is_one_line_at_the_start_and_one_at_the_end(
     assert second.startswith("Counting: 3 of 3, ")
 
 
+def test_a_log_of_long_work_says_how_fast_it_goes_and_how_long_it_will_take(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("HOMEFIRE_QUIET", raising=False)
+    now = iter([100.0, 101.0, 160.0, 161.0, 3820.0, 3820.0])
+    monkeypatch.setattr(module.time, "monotonic", lambda: next(now))
+    with progress("Counting", total=1000) as task:
+        for done in (10, 120, 130, 930):
+            task.update(completed=done)
+    assert capsys.readouterr().err.splitlines() == [
+        "Counting ...",
+        "Counting: 120 of 1000, 2.0/s, 7:20 left",
+        "Counting: 930 of 1000, 0.2/s, 4:40 left",
+        "Counting: 930 of 1000, 3720.0 s",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("total", "rate", "seconds", "shown"),
+    [(3, 1.0, 2.0, ""), (None, 1.0, 2.0, ""), (100, 12.6, 61.2, "13/s, 1:01 left"), (9e6, 1234.5, 7261.0, "1,234/s, 2:01:01 left")],
+)
+def test_pace_in_words(total: float | None, rate: float, seconds: float, shown: str) -> None:
+    assert module._pace(total, rate, seconds) == shown
+
+
 def test_quiet_is_silent(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOMEFIRE_QUIET", "1")
     with progress("Counting") as task:
