@@ -1,269 +1,297 @@
-"""The index: a directory of passages and their vectors, searched by inner product with FAISS.
+"""The index: a directory of passages that is searched by vectors, by words and by both, and that survives whatever ends its process.
 
-Knows no language model and no encoder but the protocol.
-
-A write makes a new generation of files and then replaces `manifest.json`, which names them: a kill at any moment leaves the old index or
-the new one, whole.
+Knows no language model, and of encoders only the protocol.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
-import shutil
-from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from threading import Lock
-from types import ModuleType
-from typing import TYPE_CHECKING
 
-from filelock import FileLock
-
-from homefire.configs.home import atomic_directory, require_directory, write_atomic
-from homefire.errors import DiskError, InputError, MissingExtra
-from homefire.retrieval.encoder import Encoder, Vectors
+from homefire.configs.console import progress as shown_progress
+from homefire.errors import InputError
+from homefire.retrieval.chunks import Chunker
+from homefire.retrieval.document import Document
+from homefire.retrieval.encoder import Encoder
+from homefire.retrieval.filters import Where
+from homefire.retrieval.generations import WAIT_SECONDS
 from homefire.retrieval.hit import Hit
+from homefire.retrieval.index_encoders import IndexEncoders, Probe
+from homefire.retrieval.index_manifest import Manifest
+from homefire.retrieval.index_plan import plan
+from homefire.retrieval.index_search import search
+from homefire.retrieval.index_stats import IndexStats, stats
+from homefire.retrieval.index_store import IndexStore
+from homefire.retrieval.index_update import Changes, add_all, update
+from homefire.retrieval.index_writer import IndexWriter
 from homefire.retrieval.passage import Passage
 from homefire.retrieval.single_query import SingleQuery
-
-if TYPE_CHECKING:
-    import faiss
-
-FORMAT = 1
-MANIFEST = "manifest.json"
-PASSAGES = "passages.jsonl"
-VECTORS = "vectors.faiss"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Manifest:
-    """What an index directory holds."""
-
-    format: int
-    generation: int
-    """Writes so far."""
-    encoder: str
-    dim: int
-    metric: str
-    count: int
-    corpus_sha256: str
-    """Over the ids of the passages in order: equal for equal corpora."""
-    files: dict[str, str]
-    """SHA-256 of each file: the passages, then the vectors."""
+from homefire.retrieval.snapshot import Snapshot
+from homefire.retrieval.token_spans import TokenSpans
 
 
 class Index(SingleQuery):
-    """Passages that can be searched. Make one with `Index.build` or `Index.open`."""
+    """Passages that can be searched. Make one with `Index.build`, `Index.create` or `Index.open`.
 
-    def __init__(self, directory: Path, encoder: Encoder, manifest: Manifest, passages: list[Passage], vectors: faiss.Index) -> None:
-        self.directory = directory
-        self.encoder = encoder
-        self.manifest = manifest
-        self._passages = passages
-        self._vectors = vectors
-        self._adding = Lock()
+    Many processes may read an index while one writes it. A write begins with the newest state, whoever made it, and is there as a whole or
+    not at all. An opened index stays as it was when it was opened, until it writes or `refresh` is called. Methods may be called from any
+    thread.
+    """
+
+    wait_seconds = WAIT_SECONDS
+    """How long a write waits for another one to end."""
+
+    def __init__(self, store: IndexStore, snapshot: Snapshot, encoder: Encoder | None) -> None:
+        self._store = store
+        self._snapshot = snapshot
+        self._mark = (0, 0, 0)
+        self._refreshing = Lock()
+        self._encoders = IndexEncoders(str(store.directory), snapshot.manifest.encoder, encoder, self._probe)
 
     @classmethod
-    def build(cls, directory: Path | str, passages: Iterable[Passage], encoder: Encoder) -> Index:
-        """Encodes the passages and writes an index, in place of the one that the directory may hold.
+    def build(
+        cls,
+        directory: Path | str,
+        items: Iterable[Passage | Document],
+        encoder: Encoder | None = None,
+        *,
+        methods: Sequence[str] | None = None,
+        chunker: Chunker | None = None,
+        language: str = "english",
+        keep_duplicates: bool = False,
+    ) -> Index:
+        """Makes an index of passages, and of documents cut into passages, in place of the one that the directory may hold.
 
-        A passage given twice is kept once.
+        A passage given twice is kept once, and so is a text that stands in several passages.
+
+        Args:
+            directory: Where it goes.
+            items: Passages and documents.
+            encoder: None takes all-minilm-l6-v2.
+            methods: Some of `dense`, `bm25` and `late`; None takes all that the encoder and the installed libraries allow.
+            chunker: Cuts documents; None takes what suits the encoder.
+            language: Of the passages: names the stemmer and the stop words of BM25; `none` has neither.
+            keep_duplicates: Whether passages with the same text are all searched.
 
         Raises:
-            InputError: there are no passages, or two different ones share an id.
+            InputError: there are no passages, two different ones share an id, or an argument cannot be used.
             DiskError: the directory cannot be written.
-            MissingExtra: faiss is not installed.
+            MissingExtra: a library is not installed.
         """
-        unique = _new(passages, [])
-        if not unique:
-            raise InputError("There are no passages to index; expected at least one. Check that the files you read hold text.")
-        vectors = _faiss().IndexFlatIP(encoder.dim)
-        vectors.add(_encode(encoder, unique))
-        folder = Path(directory)
-        return cls(folder, encoder, _write(folder, encoder, unique, vectors), unique, vectors)
+        made = plan(encoder, methods, chunker, language, keep_duplicates)
+        return cls._make(Path(directory), made.manifest, made.encoder, items)
 
     @classmethod
-    def open(cls, directory: Path | str, encoder: Encoder) -> Index:
-        """Opens an index and checks its files.
+    def create(
+        cls,
+        directory: Path | str,
+        encoder: Encoder | None = None,
+        *,
+        methods: Sequence[str] | None = None,
+        chunker: Chunker | None = None,
+        language: str = "english",
+        keep_duplicates: bool = False,
+    ) -> Index:
+        """Makes an index without passages, in place of the one that the directory may hold. Arguments and errors are those of `build`.
+
+        `update` then fills it bit by bit, and goes on after a kill.
+        """
+        made = plan(encoder, methods, chunker, language, keep_duplicates)
+        return cls._make(Path(directory), made.manifest, made.encoder, None)
+
+    @classmethod
+    def open(cls, directory: Path | str, encoder: Encoder | None = None) -> Index:
+        """Opens an index in milliseconds: nothing is read but the manifest and the sizes of the files.
+
+        Args:
+            directory: Where it is.
+            encoder: The one that the index was built with; None loads it at the first search that needs it.
 
         Raises:
             InputError: there is no index, a file is missing or damaged, or the index was built with another encoder.
             MissingExtra: faiss is not installed.
         """
-        folder = Path(directory)
-        manifest = _read_manifest(folder)
-        if (manifest.encoder, manifest.dim) != (encoder.name, encoder.dim):
-            raise InputError(
-                f"The index {str(folder)!r} was built with the encoder {manifest.encoder!r} ({manifest.dim} dimensions), but "
-                f"{encoder.name!r} ({encoder.dim}) was given. Open it with {manifest.encoder!r}, or build it again with {encoder.name!r}."
-            )
-        try:
-            passages, vectors = _load(folder, manifest)
-        except FileNotFoundError:
-            if _read_manifest(folder) == manifest:
-                raise _damaged(folder, f"a file that {MANIFEST} names is missing") from None
-            return cls.open(folder, encoder)
-        if ((_encode(encoder, passages[:1])[0] - vectors.reconstruct(0)) ** 2).sum() > 0.02:
-            raise InputError(
-                f"The encoder {encoder.name!r} gives the first passage of the index {str(folder)!r} another vector than the one in the "
-                "index: it is not the encoder that built it, only called the same. Open it with that one, or build it again."
-            )
-        return cls(folder, encoder, manifest, passages, vectors)
+        store = IndexStore(Path(directory))
+        mark = store.mark()
+        index = cls(store, store.open(), encoder)
+        index._mark = mark
+        return index
+
+    @property
+    def directory(self) -> Path:
+        """Where it is."""
+        return self._store.directory
+
+    @property
+    def manifest(self) -> Manifest:
+        """What it holds."""
+        return self._snapshot.manifest
+
+    @property
+    def encoder(self) -> Encoder:
+        """Gives the vectors of passages and queries; loaded now if that was not needed yet.
+
+        Raises:
+            InputError: the index has no vectors, or its encoder must be given.
+            UnknownModel: it is not on this machine.
+        """
+        return self._encoders.encoder
 
     def __len__(self) -> int:
-        return len(self._passages)
+        return len(self._snapshot)
+
+    def __bool__(self) -> bool:
+        """True for an empty index too."""
+        return True
 
     def __deepcopy__(self, memo: dict[int, object]) -> Index:
         """The index itself: copies of a program share it."""
         return self
 
-    def search(self, queries: Sequence[str], k: int = 3) -> list[list[Hit]]:
-        """The `k` best passages for each query, best first; all of them when the index has fewer.
+    def search(self, queries: Sequence[str], k: int = 3, *, method: str | None = None, where: Where | None = None) -> list[list[Hit]]:
+        """The `k` best passages for each query, best first; fewer where fewer fit. A blank query finds nothing.
+
+        Args:
+            queries: What to look for.
+            k: Passages a query.
+            method: `dense`, `bm25`, `late`, or `fused` for all that the index has together; None is the index's default.
+            where: What the passages must be, as in `{"source": "a.md", "year": {"ge": 2020}, "lang": ["en", "de"]}`; comparisons are eq,
+                ne, in, prefix, gt, ge, lt and le.
 
         Raises:
-            InputError: `k` is below 1, or `queries` is one string.
+            InputError: an argument cannot be used: a `k` below 1, an unknown method or field, a string in the place of a list.
         """
-        if isinstance(queries, str):
-            raise InputError(f"search takes a list of queries but was given the string {queries!r}; write search([query], k).")
-        if k < 1:
-            raise InputError(f"k is {k}; it must be at least 1.")
-        if not queries:
-            return []
-        vectors = self._vectors
-        scores, places = vectors.search(_checked(self.encoder, self.encoder.encode_queries(queries), len(queries)), min(k, vectors.ntotal))
-        rows = (zip(row, row_scores, strict=True) for row, row_scores in zip(places.tolist(), scores.tolist(), strict=True))
-        return [[Hit(self._passages[place], score, rank) for rank, (place, score) in enumerate(row, start=1)] for row in rows]
+        return search(self._snapshot, self._encoders, queries, k, method, where)
 
     def add(self, passages: Iterable[Passage]) -> int:
-        """Adds the passages that the index does not hold yet, on disk too, and says how many they were.
-
-        The files are written anew each time, so add many at once.
+        """Adds the passages whose id is not there yet, and says how many are searched now that were not before.
 
         Raises:
-            InputError: a passage has the id of a different one, or the index on disk was changed since it was opened.
+            InputError: a passage has the id of a different one, or another process writes for too long.
             DiskError: the directory cannot be written.
         """
-        with self._adding:
-            new = _new(passages, self._passages)
-            if new:
-                vectors = _faiss().clone_index(self._vectors)
-                vectors.add(_encode(self.encoder, new))
-                together = self._passages + new
-                self.manifest = _write(self.directory, self.encoder, together, vectors, replaces=self.manifest.generation)
-                self._passages, self._vectors = together, vectors
-            return len(new)
+        with self._writing() as writer:
+            add_all(writer, passages, self._chunker)
+            self._commit(writer)
+            return writer.added
+
+    def update(self, documents: Iterable[Document], *, prune: bool = False, progress: bool = True) -> Changes:
+        """Takes in documents: new ones, and changed ones in the place of what they were; unchanged ones are skipped.
+
+        What is done is committed from time to time, so an update that was killed goes on where it was when it is called again.
+
+        Args:
+            documents: Each source once.
+            prune: Whether documents of the index that are not among these are removed.
+            progress: Whether to show how far it is.
+
+        Raises:
+            InputError: two documents have one source, or there is none and `prune` is set.
+            DiskError: the directory cannot be written.
+        """
+        total = len(documents) if isinstance(documents, Collection) else None
+        with self._writing() as writer:
+            if not progress:
+                return update(writer, documents, self._chunker(), prune, lambda: self._commit(writer), lambda count: None)
+            with shown_progress("Indexing documents", total) as task:
+                return update(writer, documents, self._chunker(), prune, lambda: self._commit(writer), task.advance)
+
+    def remove(self, sources: Iterable[str]) -> int:
+        """Removes all passages of these sources, and says of how many sources there were any.
+
+        Raises:
+            InputError: another process writes for too long.
+            DiskError: the directory cannot be written.
+        """
+        wanted = _texts(sources, "sources")
+        with self._writing() as writer:
+            there = writer.with_source(wanted)
+            writer.delete("source", there)
+            self._commit(writer)
+            return len(there)
+
+    def delete(self, ids: Iterable[str]) -> int:
+        """Removes the passages of these ids, and says how many there were. Errors are those of `remove`."""
+        wanted = _texts(ids, "ids")
+        with self._writing() as writer:
+            count = writer.delete("id", wanted)
+            self._commit(writer)
+            return count
+
+    def compact(self) -> None:
+        """Writes all passages anew as one segment: searches are fastest then, and the space of deleted ones is free. Errors as `remove`."""
+        with self._writing() as writer:
+            writer.merge()
+            self._commit(writer)
+
+    def refresh(self) -> bool:
+        """Takes what other processes have committed since, and says whether there was anything.
+
+        Raises:
+            InputError: the index is damaged, or another one with another encoder stands in its place.
+        """
+        mark = self._store.mark()
+        if mark == self._mark:
+            return False
+        with self._refreshing:
+            old = self._snapshot
+            new = self._store.open({view.segment.name: view.segment for view in old.views})
+            if new.manifest.encoder != old.manifest.encoder:
+                raise InputError(f"The index {str(self.directory)!r} was built anew with another encoder. Open it again with Index.open.")
+            self._snapshot, self._mark = new, mark
+            return new.state.commit != old.state.commit
+
+    def stats(self) -> IndexStats:
+        """What it holds, in numbers."""
+        return stats(self.directory, self._snapshot)
+
+    @classmethod
+    def _make(cls, directory: Path, manifest: Manifest, encoder: Encoder | None, items: Iterable[Passage | Document] | None) -> Index:
+        store = IndexStore(directory)
+        encoders = IndexEncoders(str(directory), manifest.encoder, encoder)
+        with store.generations.writing(fresh=True, wait=cls.wait_seconds) as lock:
+            writer = IndexWriter(directory, lock, manifest, None, encoders.passages if manifest.encoder else None)
+            if items is not None:
+                add_all(writer, items, lambda: _chunker(manifest, encoder))
+                writer.merge()
+                if not writer.count:
+                    raise InputError("There are no passages to index; expected at least one. Check that the files you read hold text.")
+            return cls(store, writer.commit(), encoder)
+
+    @contextmanager
+    def _writing(self) -> Iterator[IndexWriter]:
+        with self._store.writing(self.wait_seconds) as (lock, snapshot):
+            if snapshot.manifest.encoder != self.manifest.encoder:
+                raise InputError(f"The index {str(self.directory)!r} was built anew with another encoder. Open it again with Index.open.")
+            encode = self._encoders.passages if snapshot.manifest.encoder else None
+            self._snapshot = snapshot
+            yield IndexWriter(self.directory, lock, snapshot.manifest, snapshot, encode)
+
+    def _commit(self, writer: IndexWriter) -> None:
+        if writer.has_changes:
+            self._snapshot = writer.commit()
+            self._mark = self._store.mark()
+
+    def _chunker(self) -> Chunker:
+        return _chunker(self.manifest, self.encoder if self.manifest.encoder else None)
+
+    def _probe(self) -> Probe | None:
+        """A passage, and its vector."""
+        for view in self._snapshot.views:
+            if view.segment.dense is not None and view.entry.live:
+                row = 0 if view.alive is None else int(view.alive.argmax())
+                return view.segment.fetch([row])[row].text, view.segment.dense.vectors[row]
+        return None
 
 
-def _faiss() -> ModuleType:
-    try:
-        import faiss
-    except ImportError as error:
-        raise MissingExtra("faiss-cpu", "retrieval", "Index") from error
-    return faiss
+def _chunker(manifest: Manifest, encoder: Encoder | None) -> Chunker:
+    tokenizer = encoder if isinstance(encoder, TokenSpans) else None
+    return Chunker(manifest.chunking.tokens, manifest.chunking.overlap, tokenizer=tokenizer)
 
 
-def _new(passages: Iterable[Passage], held: Sequence[Passage]) -> list[Passage]:
-    """The passages whose id is not held yet, each once."""
-    known = {passage.id: passage.text for passage in held}
-    new: list[Passage] = []
-    for passage in passages:
-        if known.setdefault(passage.id, passage.text) != passage.text:
-            raise InputError(f"Two passages with different texts have the id {passage.id!r}; give each text an id of its own.")
-        if len(known) > len(held) + len(new):
-            new.append(passage)
-    return new
-
-
-def _encode(encoder: Encoder, passages: Sequence[Passage]) -> Vectors:
-    return _checked(encoder, encoder.encode_passages([passage.text for passage in passages]), len(passages))
-
-
-def _checked(encoder: Encoder, vectors: Vectors, count: int) -> Vectors:
-    import numpy as np
-
-    if vectors.shape != (count, encoder.dim) or not np.isfinite(vectors).all():
-        raise InputError(
-            f"The encoder {encoder.name!r} gave an array of shape {vectors.shape}; expected finite numbers of shape "
-            f"({count}, {encoder.dim}). Repair the encoder."
-        )
-    return np.ascontiguousarray(vectors, dtype=np.float32)
-
-
-def _write(folder: Path, encoder: Encoder, passages: Sequence[Passage], vectors: faiss.Index, replaces: int | None = None) -> Manifest:
-    """Writes the next generation, points the manifest to it, and removes the others.
-
-    With `replaces`, the index on disk must be of that generation.
-    """
-    try:
-        lines = "".join(json.dumps(asdict(passage)) + "\n" for passage in passages)
-    except TypeError as error:
-        raise InputError(f"A passage cannot be saved: {error}. Metadata values must be str, int, float or bool.") from error
-    with FileLock(require_directory(folder, "the index") / ".lock"):
-        found = _generation(folder)
-        if replaces is not None and replaces != found:
-            raise InputError(f"The index {str(folder)!r} was changed since it was opened. Open it again and repeat the call.")
-        target = folder / f"generation-{found + 1:06d}"
-        shutil.rmtree(target, ignore_errors=True)
-        with atomic_directory(target) as draft:
-            (draft / PASSAGES).write_text(lines, encoding="utf-8", newline="\n")
-            try:
-                _faiss().write_index(vectors, str(draft / VECTORS))
-            except RuntimeError as error:
-                raise DiskError(f"The vectors of the index {str(folder)!r} cannot be written: {error}. Free some space.") from error
-        manifest = Manifest(
-            format=FORMAT,
-            generation=found + 1,
-            encoder=encoder.name,
-            dim=encoder.dim,
-            metric="inner_product",
-            count=len(passages),
-            corpus_sha256=hashlib.sha256("\n".join(passage.id for passage in passages).encode()).hexdigest(),
-            files={f"{target.name}/{name}": _sha256(target / name) for name in (PASSAGES, VECTORS)},
-        )
-        write_atomic(folder / MANIFEST, json.dumps(asdict(manifest), indent=2))
-        for path in folder.glob("generation-*"):
-            if path != target:
-                shutil.rmtree(path, ignore_errors=True)
-    return manifest
-
-
-def _read_manifest(folder: Path) -> Manifest:
-    try:
-        values = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-        if values["format"] != FORMAT:
-            raise InputError(
-                f"The index {str(folder)!r} has format {values['format']!r}; expected {FORMAT}. Build it again with this version."
-            )
-        return Manifest(**values)
-    except FileNotFoundError:
-        raise InputError(f"There is no index in {str(folder)!r}; make one with Index.build.") from None
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise _damaged(folder, f"{MANIFEST} cannot be read ({error})") from error
-
-
-def _generation(folder: Path) -> int:
-    """Of the index in the folder; 0 when there is none that can be read."""
-    try:
-        return _read_manifest(folder).generation
-    except InputError:
-        return 0
-
-
-def _load(folder: Path, manifest: Manifest) -> tuple[list[Passage], faiss.Index]:
-    for name, expected in manifest.files.items():
-        if _sha256(folder / name) != expected:
-            raise _damaged(folder, f"{name} is not what was written")
-    passages_file, vectors_file = (folder / name for name in manifest.files)
-    with passages_file.open(encoding="utf-8") as lines:
-        passages = [Passage(**json.loads(line)) for line in lines]
-    return passages, _faiss().read_index(str(vectors_file))
-
-
-def _sha256(file: Path) -> str:
-    with file.open("rb") as data:
-        return hashlib.file_digest(data, "sha256").hexdigest()
-
-
-def _damaged(folder: Path, what: str) -> InputError:
-    return InputError(f"The index {str(folder)!r} is damaged: {what}. Build it again with Index.build.")
+def _texts(values: Iterable[str], what: str) -> set[str]:
+    if isinstance(values, str):
+        raise InputError(f"Expected a list of {what} but was given the string {values!r}; write [{values!r}].")
+    return set(values)

@@ -12,7 +12,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from homefire.errors import InputError
+from homefire.configs.console import note
+from homefire.errors import DiskError, InputError
 from homefire.retrieval.encoder import Vectors
 from homefire.retrieval.generations import Writer
 from homefire.retrieval.index_manifest import Manifest, SegmentEntry
@@ -29,11 +30,37 @@ if TYPE_CHECKING:
 Encode = Callable[[Sequence[str]], Vectors]
 
 PORTION = 4096
-"""Passages that are encoded and written together."""
+"""About as many passages are encoded and written together."""
 
 _TIER = 1000
 _FACTOR = 4
 """Segments of up to 1,000 passages, of up to 4,000, and so on are merged when there are four of a kind."""
+
+
+class _Held:
+    """A segment, and which of its rows count in what will be committed."""
+
+    def __init__(self, segment: Segment, deleted: npt.NDArray[np.int64], file: str | None = None) -> None:
+        import numpy as np
+
+        self.segment = segment
+        self.file = file
+        """Holds the deleted rows; None where there are none, or where they are still to be written."""
+        self.rows: int = segment.table.rows
+        self.gone = np.zeros(self.rows + segment.table.spare, dtype=np.bool_)
+        self.gone[deleted] = True
+
+    @property
+    def live(self) -> int:
+        return self.rows - int(self.gone[: self.rows].sum())
+
+    @property
+    def is_empty(self) -> bool:
+        return bool(self.gone.all())
+
+    def sources(self) -> set[str]:
+        """Of the rows that count."""
+        return self.segment.table.sources(~self.gone if self.gone.any() else None)
 
 
 class IndexWriter:
@@ -56,6 +83,14 @@ class IndexWriter:
         self._held = [_Held(view.segment, view.deleted, view.entry.deleted) for view in snapshot.views] if snapshot else []
         self._sum = int(snapshot.manifest.corpus_sha256, 16) if snapshot else 0
         self._lost: set[bytes] = set()
+        self._waiting: list[Passage] = []
+        self._marks: set[str] = set()
+        """Ids and sources of what waits."""
+        self._digests: dict[str, str] = {}
+        self._written = 0
+        """Passages that were written since the last commit."""
+        self._changed = False
+        """Whether rows were deleted or segments merged since then."""
         self.added = 0
         """Passages that are searched and were not before."""
         self.removed = 0
@@ -64,12 +99,17 @@ class IndexWriter:
         """Passages that came with a text that another one has."""
 
     @property
+    def has_changes(self) -> bool:
+        """Whether there is anything to commit."""
+        return bool(self._waiting or self._written or self._changed)
+
+    @property
     def count(self) -> int:
         """Passages that are searched."""
         return sum(held.live for held in self._held)
 
     def add(self, passages: Iterable[Passage], digests: Mapping[str, str] | None = None) -> None:
-        """Adds the passages whose id is not there yet, a portion at a time.
+        """Adds the passages whose id is not there yet. They are encoded and written some thousands at a time, the last ones by `commit`.
 
         Args:
             passages: In any number.
@@ -79,14 +119,17 @@ class IndexWriter:
             InputError: an id stands for two different texts, or metadata cannot be saved.
             DiskError: the disk is full.
         """
-        portion: list[Passage] = []
         for passage in passages:
-            if len(portion) == PORTION:
-                self._add(portion, {})
-                portion = []
-            portion.append(passage)
-        if portion:
-            self._add(portion, digests or {})
+            if len(self._waiting) >= 2 * PORTION:
+                self._flush()
+            self._waiting.append(passage)
+            self._marks |= {passage.id, passage.source}
+        self._digests |= digests or {}
+
+    @property
+    def is_full(self) -> bool:
+        """Whether so many passages wait that committing them is worth it."""
+        return self._written >= PORTION or len(self._waiting) >= PORTION
 
     def delete(self, column: str, values: Collection[str]) -> int:
         """Deletes all passages with one of these values, and says how many of them were searched.
@@ -95,6 +138,8 @@ class IndexWriter:
             column: `id` or `source`.
             values: Texts.
         """
+        if not self._marks.isdisjoint(values):
+            self._flush()
         before = self.removed
         for held in self._held:
             rows = [row for _, row in held.segment.table.rows_with(column, values) if not held.gone[row]]
@@ -121,6 +166,7 @@ class IndexWriter:
 
     def merge(self) -> None:
         """Makes one segment of all, without deleted rows; nothing where that is so already."""
+        self._flush()
         if len(self._held) > 1 or any(held.gone.any() for held in self._held):
             self._merge(self._held)
 
@@ -130,31 +176,40 @@ class IndexWriter:
         Raises:
             DiskError: the disk is full; then all is as before.
         """
+        self._flush()
         self._take_up_spare()
-        self._merge_tiers()
+        try:
+            self._merge_tiers()
+        except DiskError as error:
+            note(f"Segments of the index {self.directory} are not merged: {error} It goes on with more of them.")
+        self._written, self._changed = 0, False
         entries = tuple(self._entry(held) for held in self._held)
         manifest = replace(self.manifest, segments=entries, corpus_sha256=f"{self._sum % 2**256:064x}")
         state = self._writer.commit(manifest.content(), manifest.names)
         return open_snapshot(self.directory, state, {held.segment.name: held.segment for held in self._held})
 
-    def _add(self, portion: Sequence[Passage], digests: Mapping[str, str]) -> None:
-        fresh = self._unknown(portion)
-        taken = set() if self.manifest.keep_duplicates else self._taken({key_of(passage.text) for passage in fresh})
+    def _flush(self) -> None:
+        """Encodes and writes what waits, as one segment."""
+        waiting, self._waiting, digests, self._digests = self._waiting, [], self._digests, {}
+        self._marks.clear()
+        fresh = self._unknown(waiting)
+        if not fresh:
+            return
         passages: list[Passage] = []
         spare: list[Passage] = []
+        taken = set() if self.manifest.keep_duplicates else self._taken({key_of(passage.text) for passage in fresh})
         for passage in fresh:
             key = key_of(passage.text)
             (spare if key in taken else passages).append(passage)
             if not self.manifest.keep_duplicates:
                 taken.add(key)
-        if not fresh:
-            return
         vectors = self._encode([passage.text for passage in passages]) if self._encode and passages else None
         new = NewSegment(passages=passages, spare=spare, digests=digests, vectors=vectors, analyzer=self._analyzer)
         with self._writer.folder("segments") as draft:
             write_segment(draft.path, new)
         self._hold(draft.name)
         self._sum += sum(_number(passage) for passage in passages)
+        self._written += len(fresh)
         self.added += len(passages)
         self.duplicates += len(spare)
 
@@ -183,7 +238,7 @@ class IndexWriter:
     def _delete(self, held: _Held, rows: Sequence[int]) -> None:
         searched = list(held.segment.table.fetch([row for row in rows if row < held.rows]).values())
         held.gone[rows] = True
-        held.file = None
+        held.file, self._changed = None, True
         self._sum -= sum(_number(passage) for passage in searched)
         self._lost |= {key_of(passage.text) for passage in searched}
         self.removed += len(searched)
@@ -202,6 +257,7 @@ class IndexWriter:
                     held.file = None
         added = self.added
         self.add(found)
+        self._flush()
         self.removed -= self.added - added
         self.added = added
 
@@ -216,6 +272,7 @@ class IndexWriter:
         self._held = [held for held in self._held if held not in some]
         self._writer.discard(held.segment.name for held in some)
         self._hold(draft.name)
+        self._changed = True
 
     def _merge_tiers(self) -> None:
         """Few segments stay few, and each passage is moved a number of times that grows with the logarithm of their number."""
@@ -247,32 +304,6 @@ class IndexWriter:
             deleted_rows=of_rows,
             deleted_spare=len(deleted) - of_rows,
         )
-
-
-class _Held:
-    """A segment, and which of its rows count in what will be committed."""
-
-    def __init__(self, segment: Segment, deleted: npt.NDArray[np.int64], file: str | None = None) -> None:
-        import numpy as np
-
-        self.segment = segment
-        self.file = file
-        """Holds the deleted rows; None where there are none, or where they are still to be written."""
-        self.rows = segment.table.rows
-        self.gone = np.zeros(self.rows + segment.table.spare, dtype=np.bool_)
-        self.gone[deleted] = True
-
-    @property
-    def live(self) -> int:
-        return int(self.rows) - int(self.gone[: self.rows].sum())
-
-    @property
-    def is_empty(self) -> bool:
-        return bool(self.gone.all())
-
-    def sources(self) -> set[str]:
-        """Of the rows that count."""
-        return self.segment.table.sources(~self.gone if self.gone.any() else None)
 
 
 def _tier(passages: int) -> int:

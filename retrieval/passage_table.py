@@ -92,7 +92,7 @@ def write_passages(
             connection.execute("INSERT INTO counts VALUES (?, ?)", (count, end - count))
             pairs = ((_stored(source), digest) for source, digest in (digests or {}).items())
             connection.executemany("INSERT INTO document VALUES (?, ?)", pairs)
-            connection.executescript(f"{_INDEXES} COMMIT;")
+            connection.executescript(_INDEXES)  # which commits first
     except sqlite3.OperationalError as error:
         raise DiskError(f"The passages cannot be written to {folder}: {error}. Free some space.") from error
 

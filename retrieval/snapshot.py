@@ -6,10 +6,12 @@ Knows no way of searching: it says which rows there are, which of them count, an
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from functools import cached_property
 from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, TypeAlias
 
+from homefire.retrieval.bm25 import Bm25
 from homefire.retrieval.filters import Where
 from homefire.retrieval.index_manifest import Manifest, SegmentEntry, manifest_of
 from homefire.retrieval.passage import Passage
@@ -73,6 +75,12 @@ class Snapshot:
     def __len__(self) -> int:
         return self.manifest.count
 
+    @cached_property
+    def bm25(self) -> Bm25:
+        """Scores by terms, with the statistics of this state."""
+        views = [view for view in self.views if view.segment.terms]
+        return Bm25([view.segment.terms for view in views if view.segment.terms], [view.alive for view in views])
+
     def masks(self, where: Where | None) -> list[Mask]:
         """For each view the rows that count and that the filter lets through.
 
@@ -97,6 +105,19 @@ class Snapshot:
     def fields(self) -> set[str]:
         """Names of the values that passages have."""
         return {field for view in self.views for field in view.segment.table.fields()}
+
+    def sources(self) -> set[str]:
+        """Where the passages are from, the spare ones included."""
+        import numpy as np
+
+        found: set[str] = set()
+        for view in self.views:
+            keep = None
+            if len(view.deleted):
+                keep = np.ones(view.entry.rows + view.entry.spare, dtype=np.bool_)
+                keep[view.deleted] = False
+            found |= view.segment.table.sources(keep)
+        return found
 
     def fetch(self, rows: Iterable[int]) -> Mapping[int, Passage]:
         """The passages of some rows, numbered through the whole snapshot; and maybe of others."""

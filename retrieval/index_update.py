@@ -1,0 +1,115 @@
+"""Updating an index by documents: new and changed ones are taken in, unchanged ones skipped, vanished ones removed if that is wanted.
+
+Knows no file of an index: a writer takes what changes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from itertools import islice
+
+from homefire.errors import InputError
+from homefire.retrieval.chunks import Chunker
+from homefire.retrieval.document import Document
+from homefire.retrieval.index_writer import IndexWriter
+from homefire.retrieval.passage import Passage
+
+_AT_ONCE = 256
+"""Documents that are looked up together."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Changes:
+    """What an update did."""
+
+    added: int
+    """Documents that were not there."""
+    changed: int
+    """Documents that were there with other content."""
+    unchanged: int
+    removed: int
+    """Documents that are there no more."""
+    passages_added: int
+    passages_removed: int
+    """Those of changed documents are counted here, and their new ones above."""
+    duplicates: int
+    """Passages that are not searched, because another one has their text."""
+
+    def __str__(self) -> str:
+        documents = f"{self.added} documents added, {self.changed} changed, {self.unchanged} unchanged, {self.removed} removed"
+        duplicates = f", {self.duplicates} left out as duplicates" if self.duplicates else ""
+        return f"{documents}; {self.passages_added} passages added{duplicates}, {self.passages_removed} removed"
+
+
+def update(
+    writer: IndexWriter,
+    documents: Iterable[Document],
+    chunker: Chunker,
+    prune: bool,
+    commit: Callable[[], None],
+    advance: Callable[[int], None],
+) -> Changes:
+    """Takes in documents, and commits from time to time and at the end: a killed update goes on where it was when it is called again.
+
+    Args:
+        writer: Of the index.
+        documents: Each source once.
+        chunker: Cuts them into passages.
+        prune: Whether documents of the index that are not among these are removed.
+        commit: Commits what the writer has gathered.
+        advance: Told how many documents are done.
+
+    Raises:
+        InputError: two documents have one source, or `prune` would empty the index because there are no documents at all.
+        DiskError: the disk is full; what was committed stays.
+    """
+    seen: set[str] = set()
+    added = changed = unchanged = removed = 0
+    stream = iter(documents)
+    while group := list(islice(stream, _AT_ONCE)):
+        digests, there = writer.digests([one.source for one in group]), writer.with_source([one.source for one in group])
+        for document in group:
+            if document.source in seen:
+                raise InputError(f"Two documents have the source {document.source!r}; give each one of its own.")
+            seen.add(document.source)
+            if digests.get(document.source) == document.digest:
+                unchanged += 1
+            else:
+                known = document.source in there
+                if known:
+                    writer.delete("source", [document.source])
+                changed, added = changed + known, added + (not known)
+                writer.add(chunker.passages(document), {document.source: document.digest})
+                if writer.is_full:
+                    commit()
+            advance(1)
+    if prune:
+        if not seen:
+            raise InputError("There are no documents, so prune would remove all that the index holds. Check what you read.")
+        gone = writer.sources() - seen
+        writer.delete("source", gone)
+        removed = len(gone)
+    commit()
+    return Changes(
+        added=added,
+        changed=changed,
+        unchanged=unchanged,
+        removed=removed,
+        passages_added=writer.added,
+        passages_removed=writer.removed,
+        duplicates=writer.duplicates,
+    )
+
+
+def add_all(writer: IndexWriter, items: Iterable[Passage | Document], chunker: Callable[[], Chunker]) -> None:
+    """Takes in passages as they are, and documents cut into passages."""
+    cut: Chunker | None = None
+    for item in items:
+        if isinstance(item, Document):
+            cut = cut or chunker()
+            writer.add(cut.passages(item), {item.source: item.digest})
+        elif isinstance(item, Passage):
+            writer.add([item])
+        else:
+            raise InputError(f"An index holds passages and documents; it was given {type(item).__name__} {item!r:.80}.")
