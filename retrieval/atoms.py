@@ -58,15 +58,17 @@ def atoms(text: str, tokenizer: TokenSpans, tokens: int) -> Iterator[list[Atom]]
 def pieces(text: str, spans: Spans) -> Iterator[tuple[int, int]]:
     """The tokens of a text, the very long ones in pieces, and what no token covers where it is not blank."""
     after = 0
-    for begin, end in [*spans, (len(text), len(text))]:
+    for begin, end in spans:
         if begin > after and not text[after:begin].isspace():
             yield from _cut(after, begin)
-        if 0 < end - begin <= _LONGEST_TOKEN:
+        if end - begin <= _LONGEST_TOKEN:
             yield begin, end
-        elif end > begin:
+        else:
             yield from _cut(begin, end)
         if end > after:
             after = end
+    if text[after:].strip():
+        yield from _cut(after, len(text))
 
 
 def _cut(begin: int, end: int) -> Iterator[tuple[int, int]]:

@@ -18,8 +18,8 @@ _FENCE = re.compile(r" {0,3}(?P<mark>`{3,}(?=[^`\n]*(?:\n|\Z))|~{3,})")
 _NUMBERED = re.compile(r" {0,3}(?P<mark>#{1,6})[ \t]+(?P<title>\S[^\n]{0,199})(?:\n|\Z)")
 _RULER = r"[=\-~^\"'`#*+.:_]"
 _UNDERLINED = re.compile(
-    rf"(?:(?P<over>{_RULER})(?P=over){{2,}}[ \t]*\n)?[ \t]*(?P<title>(?!{_RULER}{{3}})\S[^\n]{{0,199}})\n"
-    rf"(?P<under>(?P<mark>{_RULER})(?P=mark){{2,}})[ \t]*(?:\n|\Z)"
+    rf"(?:(?P<over>{_RULER})(?P=over){{2,250}}[ \t]*\n)?[ \t]*(?P<title>(?!{_RULER}{{3}})\S[^\n]{{0,199}})\n"
+    rf"(?P<under>(?P<mark>{_RULER})(?P=mark){{2,250}})[ \t]*(?:\n|\Z)"
 )
 _ROW = re.compile(r"[ \t]*\|(?P<rule>[-:| \t]*(?=\n|\Z))?")
 _BREAK = re.compile(r"\n(?=[^\S\n]*\n| {0,3}(?:```|~~~|#{1,6}[ \t])|[ \t]*\||[ \t]*(?:[-*+\u2022]|\d{1,3}[.)])[ \t]+\S)")
