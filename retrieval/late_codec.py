@@ -37,11 +37,12 @@ MOST_CENTROIDS = 2**14
 """More make training take long on a processor; with 100 million tokens each then stands for 6,000."""
 
 _FILE = "codec.json"
+PER_CENTROID = 32
+"""Vectors a centroid is trained on."""
+
 _CENTROIDS, _SPREAD = "centroids.npy", "spread.npy"
 _BLOCK = 4096
 """Tokens that are encoded or decoded at once."""
-_PER_CENTROID = 40
-"""Vectors a centroid is trained on."""
 _HELD_OUT = 8_000
 """Most vectors whose residuals say where the buckets are."""
 _TINY = 1e-6
@@ -102,7 +103,7 @@ class Codec:
         """Finds centroids and buckets for vectors like those of the sample.
 
         Args:
-            sample: float32 of shape `(n, dim)`, at least one; about 40 a centroid are enough, more are drawn from.
+            sample: float32 of shape `(n, dim)`, at least one; about 40 a centroid are enough, of more some are drawn.
             bits: For each dimension of the residual: 1, 2 or 4.
             expected_tokens: Vectors that will be encoded; as many as the sample has when not given. Says how many centroids are good.
             centroids: How many, instead; fewer where the sample is too small for them.
@@ -126,7 +127,7 @@ class Codec:
         order = torch.randperm(len(checked), generator=generator).numpy()
         held_out = min(max(len(order) // 8, 1), _HELD_OUT)
         wanted = min(centroids or centroids_for(expected), MOST_CENTROIDS, max((len(order) - held_out) // 4, 1))
-        trained_on = order[held_out:][: wanted * _PER_CENTROID] if len(order) > 1 else order
+        trained_on = order[held_out:][: wanted * PER_CENTROID] if len(order) > 1 else order
         vectors = torch.from_numpy(checked[trained_on]).to(device or "cpu")
         found = kmeans(vectors, wanted, seed=seed).half()
         rest = torch.from_numpy(checked[order[:held_out]]).to(found.device)

@@ -152,6 +152,10 @@ class TokenPart:
         """The decoded token vectors of some rows."""
         return self.files.read(rows)
 
+    def token_count(self, rows: Rows) -> int:
+        """How many tokens some rows have together."""
+        return int((self.files.offsets[rows + 1] - self.files.offsets[rows]).sum())
+
     def _require(self, queries: TokenVectors) -> None:
         if self.report.tokens:
             queries.require(self.dim, "the queries")
