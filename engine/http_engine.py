@@ -12,7 +12,7 @@ import hashlib
 import json
 import threading
 import time
-from collections.abc import Coroutine, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import replace
@@ -80,7 +80,7 @@ class HttpEngine:
             context=self._context or UNKNOWN_CONTEXT,
             max_batch=self._endpoint.max_batch,
             adapter_mode="hot" if dialect.adapters else "none",
-            identity=self._identity(),
+            identity=self.identity,
             structured=dialect.levels[min(self._learned.step, len(dialect.levels) - 1)],
             continues=dialect.continuation != "none",
             scores=dialect.scores and not self._learned.no_tokenizer,
@@ -91,10 +91,16 @@ class HttpEngine:
             },
         )
 
-    def _identity(self) -> str:
+    @property
+    def identity(self) -> str:
         """The same before and after the server was looked at, so that cached answers are found without asking it."""
         extra = hashlib.sha256(self._endpoint.extra_body.encode()).hexdigest()[:16] if self._extra else ""
         return " ".join(("http", self._endpoint.shown_url, self._endpoint.model, self._endpoint.dialect.name, extra)).rstrip()
+
+    @property
+    def where(self) -> str:
+        """The model and its server, for messages."""
+        return self._endpoint.where
 
     @property
     def closed(self) -> bool:
@@ -108,6 +114,10 @@ class HttpEngine:
         if not self._dialect.scores and (self._dialect.known or self._looked):
             raise EngineError(f"{self._endpoint.where} gives no log-probabilities of given texts ({self._dialect.name} has no way to ask).")
         return self._put(self._score(request, list(texts)))
+
+    def embed(self, body: Mapping[str, Any]) -> Future[object]:
+        """What the server answers when it is asked for embeddings; `http_embeddings` writes the body and reads the answer."""
+        return self._put(self._embedded(body))
 
     def count_tokens(self, request: Request) -> int:
         """Tokens as the server counts them where it does that, else a quarter of the characters."""
@@ -216,6 +226,10 @@ class HttpEngine:
             completions = await self._within_time(self._answers(request, listener))
         seconds = time.perf_counter() - started
         return [replace(one, seconds=seconds) for one in completions]
+
+    async def _embedded(self, body: Mapping[str, Any]) -> object:
+        async with self._slots:
+            return await self._within_time(self._post("/embeddings", {"model": self._endpoint.model, **body, **self._extra}))
 
     async def _answers(self, request: Request, listener: Listener | None) -> list[Completion]:
         """All completions of a request: in one call, and by further calls at the same time where the server gives fewer."""

@@ -9,8 +9,8 @@ of a passage that was found for this question (what Gao et al., arXiv 2305.14627
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import lru_cache
 from typing import Annotated, Any, Literal, get_origin
+from weakref import WeakKeyDictionary
 
 from annotated_types import MaxLen
 
@@ -158,9 +158,18 @@ def _query(signature: type[Signature]) -> str:
     return "question" if "question" in others else others[0]
 
 
-@lru_cache(maxsize=256)
+_made: WeakKeyDictionary[type[Signature], dict[int, type[Signature]]] = WeakKeyDictionary()
+
+
 def _cited(signature: type[Signature], passages: int) -> type[Signature]:
     """The signature whose answers name passages of this number; the same one each time, so that its grammar is made once."""
+    known = _made.setdefault(signature, {})
+    if passages not in known:
+        known[passages] = _with_citations(signature, passages)
+    return known[passages]
+
+
+def _with_citations(signature: type[Signature], passages: int) -> type[Signature]:
     old = signature.output_fields.get(CITATIONS)
     if not passages:
         return signature.delete(CITATIONS)

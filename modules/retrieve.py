@@ -72,9 +72,10 @@ class Retrieve(Module):
         return super().__deepcopy__(memo)
 
     def _asked(self) -> Retriever:
-        retriever = current().rm if self.retriever is None else self.retriever
+        retriever: Any = current().rm if self.retriever is None else self.retriever
         if retriever is None:
             raise ConfigError("No retriever is set. Write homefire.configure(rm=index), or Retrieve(retriever=index).")
         if not callable(retriever):
             raise ConfigError(f"rm is {retriever!r}; expected an Index, or a function retriever(query, k=3).")
-        return retriever  # type: ignore[no-any-return]
+        found: Retriever = retriever
+        return found

@@ -39,7 +39,7 @@ def search(retriever: Retriever, query: str, k: int, options: Mapping[str, Any])
     Raises:
         InputError: `k` is below 1, the query is no text, or the retriever gave something that holds no passages.
     """
-    if isinstance(query, bool | bytes) or not isinstance(query, str):
+    if not isinstance(query, str):
         raise InputError(f"The query is {query!r}; expected a text. Search for several with several calls, as in program.batch([...]).")
     if isinstance(k, bool) or not isinstance(k, int) or k < 1:
         raise InputError(f"k is {k!r}; expected a whole number, 1 or more.")

@@ -147,7 +147,7 @@ def test_finish_reasons(server: FakeServer) -> None:
 def test_the_kind_of_a_server_is_found_out_once(server: FakeServer, owner: str, level: str) -> None:
     server.owner, server.context = owner, 4096
     made = engine(server)
-    before = made._identity()
+    before = made.identity
     for _ in range(2):
         made.submit(ask(grammar=FORM)).result()
     assert (made.info.structured, made.info.context, made.info.identity) == (level, 4096, before)

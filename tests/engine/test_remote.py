@@ -107,7 +107,7 @@ def test_secrets_show_nowhere() -> None:
         api_base="http://user:hidden1@box/v1?token=hidden2", api_key="hidden3", headers={"X": "hidden4"}, extra_body={"a": "hidden5"}
     )
     made = remote_engine("openai/m", settings)
-    shown = repr(made._endpoint) + made._endpoint.where + repr(settings) + made._identity() + repr(made.info)
+    shown = repr(made._endpoint) + made._endpoint.where + repr(settings) + made.identity + repr(made.info)
     assert "hidden" not in shown
     assert pickle.loads(pickle.dumps(settings)) == settings
 
