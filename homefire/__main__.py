@@ -14,9 +14,11 @@ from rich.text import Text
 
 import homefire
 from homefire.cli_adapters import app as adapters
+from homefire.cli_ask import ask
 from homefire.cli_cache import app as cache
 from homefire.cli_demo import demo
 from homefire.cli_doctor import doctor
+from homefire.cli_index import app as index
 from homefire.cli_models import app as models
 from homefire.cli_run import evaluate_command, finetune
 from homefire.cli_serve import serve
@@ -38,6 +40,8 @@ app.command("doctor")(doctor)
 app.add_typer(models, name="models")
 app.command("demo")(demo)
 app.command("serve")(serve)
+app.add_typer(index, name="index")
+app.command("ask")(ask)
 app.command("eval")(evaluate_command)
 app.command("finetune")(finetune)
 app.add_typer(adapters, name="adapters")
@@ -90,7 +94,7 @@ def _failed(text: str, error: Exception, code: int, debug: bool) -> int:
 
 
 def _interrupted() -> int:
-    console.print("Interrupted. A finetune goes on from its last checkpoint when the same command is run again.")
+    console.print("Interrupted. Run again, a finetune goes on from its last checkpoint, and an index from what was committed.")
     return _INTERRUPTED
 
 

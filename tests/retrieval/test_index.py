@@ -281,3 +281,17 @@ def test_files_to_ranked_passages_with_the_real_encoder(tmp_path: Path, minilm: 
     assert [hit.passage.source for [hit] in hits] == ["git.md", "bread.txt"]
     with pytest.raises(InputError, match="Open it with"):
         Index.open(tmp_path / "index", HashEncoder(dim=384))
+
+
+def test_sources_and_single_passages_are_told(tmp_path: Path) -> None:
+    index = Index.build(
+        tmp_path / "index",
+        [passage for name in ("cat", "dog") for passage in [Passage(id=name, text=name, source=f"{name}.md")]],
+        HashEncoder(),
+    )
+    index.delete(["cat"])
+    index.add([Passage(id="cow", text="cow", source="cow.md")])
+    assert index.sources() == {"dog.md", "cow.md"}
+    assert {name: found.text for name, found in index.get(["cat", "cow", "none"]).items()} == {"cow": "cow"}
+    with pytest.raises(InputError):
+        index.get("cow")

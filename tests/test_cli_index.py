@@ -1,0 +1,259 @@
+"""`homefire index`: what its commands do to an index, what they print, and the codes they leave with."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from homefire import __main__ as command_line
+from homefire.retrieval.colbert_client import ColBERTv2
+from homefire.retrieval.index import Index
+
+DOCUMENTS = {
+    "leave.md": "# Leave\n\nEveryone has thirty days of leave a year.\n\n## Asking\n\nAsk your team two weeks ahead.\n",
+    "pages/laptop.html": "<html><body><h1>Laptops</h1><p>A broken laptop is replaced the same day.</p><script>x()</script></body></html>",
+    "expenses.txt": "Train tickets are paid back within a month. Keep the receipt.\n",
+    "people.csv": "name,role,text\nAda,engineer,Ada builds engines.\nGrace,admiral,Grace writes compilers.\n",
+}
+PATIENCE = 300
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The working folder, with documents in `docs`."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "100")
+    monkeypatch.setenv("HOMEFIRE_HOME", str(tmp_path / "home"))
+    for name, text in DOCUMENTS.items():
+        (tmp_path / "docs" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "docs" / name).write_text(text, encoding="utf-8")
+    return tmp_path
+
+
+@pytest.fixture
+def built(folder: Path, capsys: pytest.CaptureFixture[str]) -> Path:
+    """An index of the documents."""
+    assert run("index", "build", "idx", "docs", "--encoder", "hash") == 0
+    capsys.readouterr()
+    return folder
+
+
+def run(*arguments: str) -> int | str | None:
+    """Runs a command in this process and gives the code it leaves with."""
+    with pytest.raises(SystemExit) as caught:
+        command_line.main(list(arguments))
+    return caught.value.code or 0
+
+
+def found(capsys: pytest.CaptureFixture[str], *arguments: str) -> list[dict[str, Any]]:
+    capsys.readouterr()
+    assert run("index", "search", "idx", *arguments, "--json") == 0
+    hits: list[dict[str, Any]] = json.loads(capsys.readouterr().out)
+    return hits
+
+
+def report(capsys: pytest.CaptureFixture[str], *arguments: str) -> dict[str, Any]:
+    capsys.readouterr()
+    assert run("index", *arguments, "--json") == 0
+    told: dict[str, Any] = json.loads(capsys.readouterr().out)
+    return told
+
+
+def test_a_build_reads_like_a_report(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (folder / "docs" / "broken.pdf").write_bytes(b"%PDF-1.7 and then nothing")
+    assert run("index", "build", "idx", "docs", "--encoder", "hash") == 0
+    out, err = capsys.readouterr()
+    assert re.search(r"^idx is new, after [\d.]+ s\n", out)
+    assert re.search(r"^Documents +5\b", out, re.MULTILINE) and re.search(r"^Passages +\d+ to search", out, re.MULTILINE)
+    assert "Not read: 1 skipped\ndocs/broken.pdf" in out
+    assert re.search(r"^dense +[\d.]+ kB +by one vector a passage, 4096 numbers of hash: every vector is compared", out, re.MULTILINE)
+    assert re.search(r"^bm25 +[\d.]+ kB +by words, in their english stems", out, re.MULTILINE)
+    assert "dense and bm25 together" in out and 'homefire index search idx "..."' in out
+    assert "Indexing documents" in err
+    assert max(map(len, out.splitlines())) <= 100
+
+
+def test_a_second_build_touches_only_what_differs(built: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    same = report(capsys, "build", "idx", "docs")
+    assert same["changes"] == dict.fromkeys(same["changes"], 0) | {"unchanged": 5}
+    (built / "docs" / "leave.md").write_text("# Leave\n\nEveryone has forty days of leave a year.\n", encoding="utf-8")
+    (built / "docs" / "expenses.txt").unlink()
+    (built / "docs" / "new.rst").write_text("The canteen opens at noon.\n", encoding="utf-8")
+    told = report(capsys, "build", "idx", "docs")
+    counts = {name: told["changes"][name] for name in ("added", "changed", "unchanged", "removed")}
+    assert counts == {"added": 1, "changed": 1, "unchanged": 3, "removed": 1}
+    assert found(capsys, "days of leave", "-k", "1")[0]["text"].endswith("forty days of leave a year.")
+    assert {hit["source"] for hit in found(capsys, "train tickets", "-k", "9")}.isdisjoint({"docs/expenses.txt"})
+    assert run("index", "build", "idx", "docs") == 0
+    assert re.search(r"^Documents +5: 0 added, 0 changed, 5 unchanged, 0 removed", capsys.readouterr().out, re.MULTILINE)
+
+
+def test_paths_mean_the_same_however_they_are_written(built: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    told = report(capsys, "build", "idx", str(built / "docs"), "./docs/leave.md")
+    assert told["changes"]["unchanged"] == told["documents"] == 5
+
+
+def test_add_and_remove(built: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (built / "more").mkdir()
+    (built / "more" / "canteen.md").write_text("The canteen opens at noon.\n", encoding="utf-8")
+    told = report(capsys, "add", "idx", "more")
+    assert (told["changes"]["added"], told["changes"]["removed"], told["stats"]["documents"]) == (1, 0, 6)
+    one = found(capsys, "canteen noon", "-k", "1")[0]
+    assert (one["source"], one["metadata"]["line"]) == ("more/canteen.md", 1)
+    assert run("index", "remove", "idx", one["id"], "docs/pages", "docs/people.csv", "docs/leave.md") == 0
+    assert "Removed 4 documents" in capsys.readouterr().out
+    assert {hit["source"] for hit in found(capsys, "canteen leave laptop engines tickets", "-k", "9")} == {"docs/expenses.txt"}
+    assert run("index", "remove", "idx", "docs/expense.txt") == 2
+    assert "Did you mean 'docs/expenses.txt'?" in capsys.readouterr().err.replace("\n", " ")
+
+
+@pytest.mark.parametrize("method", ["fused", "dense", "bm25"])
+def test_search_by_each_method(built: Path, capsys: pytest.CaptureFixture[str], method: str) -> None:
+    assert run("index", "search", "idx", "broken laptop", "-k", "2", "--method", method) == 0
+    out = capsys.readouterr().out
+    first = out.splitlines()[0]
+    assert first.startswith("  1 docs/pages/laptop.html") and f"{method} " in first
+    assert ("bm25" in first) == (method != "dense")
+    assert re.search(rf"^2 of \d+ passages by {method}.* in [\d,]+ ms$", out.splitlines()[-1])
+    assert "x()" not in out
+
+
+def test_a_search_filtered_by_fields(built: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    hits = found(capsys, "writes builds", "--where", "role=engineer", "--where", "source^=docs/people")
+    assert [hit["source"].partition("#")[0] for hit in hits] == ["docs/people.csv"]
+    assert hits[0]["metadata"]["name"] == "Ada"
+    assert found(capsys, "leave", "--where", "line>1000") == []
+    assert run("index", "search", "idx", "leave", "--where", "rolle=engineer") == 2
+    assert "did you mean 'role'" in capsys.readouterr().err.replace("\n", " ")
+
+
+@pytest.mark.parametrize("query", ["", "   ", "?!", "leave " * 10_000, "no such words anywhere", "\x1b[31m"])
+def test_any_query_is_answered(built: Path, capsys: pytest.CaptureFixture[str], query: str) -> None:
+    assert run("index", "search", "idx", query, "-k", "100000") == 0
+    assert "\x1b" not in capsys.readouterr().out
+
+
+def test_stats_and_check(built: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("index", "stats", "idx") == 0
+    out = capsys.readouterr().out
+    assert re.search(r"^Documents +5\n", out, re.MULTILINE)
+    assert re.search(r"^Fields +id, source, position, .*role", out, re.MULTILINE)
+    assert report(capsys, "stats", "idx")["documents"] == 5
+    assert run("index", "check", "idx") == 0
+    assert "whole" in capsys.readouterr().out
+
+
+def test_check_finds_damage_and_repairs_it(built: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    damaged = next((built / "idx" / "segments").rglob("vectors.npy"))
+    damaged.write_bytes(damaged.read_bytes()[:-40])
+    assert run("index", "search", "idx", "leave") == 2
+    assert "homefire index check idx --repair" in capsys.readouterr().err.replace("\n", " ")
+    assert run("index", "check", "idx") == 1
+    assert "vectors.npy" in capsys.readouterr().out
+    assert run("index", "check", "idx", "--repair") == 0
+    assert run("index", "check", "idx") == 0
+    assert found(capsys, "broken laptop", "-k", "1")[0]["source"] == "docs/pages/laptop.html"
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (["--encoder", "all-minilm-l6-v2"], "the encoder hash, not all-minilm-l6-v2"),
+        (["--tokens", "50"], "--replace"),
+        (["--method", "bm25"], "the methods bm25, dense, not bm25"),
+        (["--language", "german"], "the language english, not german"),
+    ],
+)
+def test_another_kind_of_index_is_refused(built: Path, capsys: pytest.CaptureFixture[str], options: list[str], says: str) -> None:
+    assert run("index", "build", "idx", "docs", *options) == 2
+    message = capsys.readouterr().err.replace("\n", " ")
+    assert says in message and "--replace" in message
+
+
+def test_replace_builds_anew(built: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    told = report(capsys, "build", "idx", "docs", "--method", "bm25", "--language", "german", "--replace")
+    assert (told["stats"]["methods"], told["stats"]["language"], told["stats"]["documents"]) == (["bm25"], "german", 5)
+    assert found(capsys, "laptop", "-k", "1")[0]["scores"].keys() == {"bm25"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["build", "idx", "nowhere"], "There is nothing at 'nowhere'"),
+        (["build", "idx", "empty"], "No file at or below 'empty'"),
+        (["build", "docs", "docs"], "no index. Name a folder of its own"),
+        (["build", "docs/leave.md", "docs"], "is a file; an index is a folder"),
+        (["build", "idx", "bad"], "None of the 2 files could be read"),
+        (["build", "idx", "docs", "--method", "magic"], "methods names 'magic'"),
+        (["build", "idx", "docs", "--encoder", "no-such-model"], "no-such-model"),
+        (["build", "idx", "docs", "--tokens", "10", "--overlap", "9"], "overlap"),
+        (["add", "idx", "docs"], "There is no index in 'idx'"),
+        (["search", "idx", "leave"], "There is no index in 'idx'"),
+        (["stats", "docs"], "There is no index in 'docs'"),
+        (["serve", "idx"], "There is no index in 'idx'"),
+    ],
+)
+def test_what_is_refused(folder: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], says: str) -> None:
+    (folder / "empty").mkdir()
+    (folder / "bad").mkdir()
+    (folder / "bad" / "a.txt").write_bytes(b"\0" * 100)
+    (folder / "bad" / "b.md").write_bytes(b"")
+    before = sorted(folder.rglob("*"))
+    assert run("index", *arguments) in (1, 2)
+    assert says in capsys.readouterr().err.replace("\n", " ")
+    assert [path for path in sorted(folder.rglob("*")) if path not in before and "home" not in path.parts] == []
+
+
+def test_a_build_that_is_interrupted_goes_on(folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    from homefire.retrieval import index_writer
+
+    monkeypatch.setattr(index_writer, "PORTION", 2)
+    committed = 0
+    real = Index._commit
+
+    def interrupted(self: Index, writer: index_writer.IndexWriter) -> None:
+        nonlocal committed
+        real(self, writer)
+        committed += 1
+        if committed == 1:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Index, "_commit", interrupted)
+        assert run("index", "build", "idx", "docs", "--encoder", "hash") == 130
+    assert "an index from what was committed" in capsys.readouterr().err
+    told = report(capsys, "build", "idx", "docs")
+    assert told["changes"]["unchanged"] > 0 and told["changes"]["added"] > 0
+    assert told["changes"]["unchanged"] + told["changes"]["added"] == told["stats"]["documents"] == 5
+
+
+def test_serve_answers_dspys_client_and_ends_on_a_signal(built: Path) -> None:
+    environment = {name: value for name, value in os.environ.items() if name != "HOMEFIRE_API_KEY"}
+    handler = signal.signal(signal.SIGINT, signal.default_int_handler)  # what runs in a shell's background ignores it, and so would a child
+    with subprocess.Popen(
+        [sys.executable, "-m", "homefire", "index", "serve", "idx", "--port", "0"],
+        cwd=built,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        signal.signal(signal.SIGINT, handler)
+        assert process.stdout is not None and process.stderr is not None
+        line = process.stdout.readline()
+        assert re.search(r"^idx \(\d+ passages\) answers at http://127\.0\.0\.1:\d+/api/search$", line), line + process.stderr.read()
+        url = line.split()[-1]
+        assert url in process.stdout.readline() + process.stdout.readline()
+        best = ColBERTv2(url=url)("broken laptop", k=1)[0]
+        assert "replaced the same day" in best["long_text"]
+        process.send_signal(signal.SIGTERM)
+        out, err = process.communicate(timeout=PATIENCE)
+    assert (process.returncode, "asked to end" in err, "Traceback" in err, out) == (0, True, False, "")
