@@ -1,10 +1,11 @@
-"""Callbacks: hooks that hear when calls of modules, LMs, formats, tools, evaluations and compilations begin and end.
+"""Callbacks: hooks that hear when calls of modules, LMs, formats, tools, interpreters, evaluations and compilations begin and end.
 
 Knows nothing of what is called: whoever makes a call wraps it in `observed`. A hook that raises is reported once and breaks nothing.
 """
 
 from __future__ import annotations
 
+import inspect
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from contextvars import ContextVar
@@ -14,7 +15,19 @@ from typing import Any, Literal, Self
 from homefire.configs.console import note
 from homefire.engine.ambient import Ambient
 
-Kind = Literal["module", "lm", "adapter_format", "adapter_parse", "tool", "evaluate", "compile"]
+Kind = Literal[
+    "module",
+    "lm",
+    "adapter_format",
+    "adapter_parse",
+    "tool",
+    "interpreter_startup",
+    "interpreter_execute",
+    "interpreter_tool_call",
+    "interpreter_shutdown",
+    "evaluate",
+    "compile",
+]
 Inputs = Mapping[str, Any]
 
 
@@ -35,6 +48,14 @@ class BaseCallback:
     def on_adapter_parse_end(self, call_id: str, outputs: Any, exception: BaseException | None = None) -> None: ...
     def on_tool_start(self, call_id: str, instance: Any, inputs: Inputs) -> None: ...
     def on_tool_end(self, call_id: str, outputs: Any, exception: BaseException | None = None) -> None: ...
+    def on_interpreter_startup_start(self, call_id: str, instance: Any, inputs: Inputs) -> None: ...
+    def on_interpreter_startup_end(self, call_id: str, outputs: Any, exception: BaseException | None = None) -> None: ...
+    def on_interpreter_execute_start(self, call_id: str, instance: Any, inputs: Inputs) -> None: ...
+    def on_interpreter_execute_end(self, call_id: str, outputs: Any, exception: BaseException | None = None) -> None: ...
+    def on_interpreter_tool_call_start(self, call_id: str, instance: Any, inputs: Inputs) -> None: ...
+    def on_interpreter_tool_call_end(self, call_id: str, outputs: Any, exception: BaseException | None = None) -> None: ...
+    def on_interpreter_shutdown_start(self, call_id: str, instance: Any, inputs: Inputs) -> None: ...
+    def on_interpreter_shutdown_end(self, call_id: str, outputs: Any, exception: BaseException | None = None) -> None: ...
     def on_evaluate_start(self, call_id: str, instance: Any, inputs: Inputs) -> None: ...
     def on_evaluate_end(self, call_id: str, outputs: Any, exception: BaseException | None = None) -> None: ...
     def on_compile_start(self, call_id: str, instance: Any, inputs: Inputs) -> None: ...
@@ -54,6 +75,10 @@ _HOOKS: dict[Kind, Callable[[BaseCallback], _Hooks]] = {
     "adapter_format": lambda callback: (callback.on_adapter_format_start, callback.on_adapter_format_end),
     "adapter_parse": lambda callback: (callback.on_adapter_parse_start, callback.on_adapter_parse_end),
     "tool": lambda callback: (callback.on_tool_start, callback.on_tool_end),
+    "interpreter_startup": lambda callback: (callback.on_interpreter_startup_start, callback.on_interpreter_startup_end),
+    "interpreter_execute": lambda callback: (callback.on_interpreter_execute_start, callback.on_interpreter_execute_end),
+    "interpreter_tool_call": lambda callback: (callback.on_interpreter_tool_call_start, callback.on_interpreter_tool_call_end),
+    "interpreter_shutdown": lambda callback: (callback.on_interpreter_shutdown_start, callback.on_interpreter_shutdown_end),
     "evaluate": lambda callback: (callback.on_evaluate_start, callback.on_evaluate_end),
     "compile": lambda callback: (callback.on_compile_start, callback.on_compile_end),
 }
@@ -145,6 +170,14 @@ def active_callbacks(own: Sequence[BaseCallback] = ()) -> tuple[BaseCallback, ..
     """Who would hear of a call here."""
     ambient = ambient_callbacks.get()
     return (*ambient, *own) if own else ambient
+
+
+def by_name(function: Callable[..., Any], positional: tuple[Any, ...], inputs: Inputs) -> Inputs:
+    """Inputs as callbacks see them, those that were given by position under the names that the function gives them."""
+    try:
+        return dict(inspect.signature(function).bind(*positional, **inputs).arguments)
+    except TypeError:
+        return {"args": positional, **inputs}
 
 
 def _report(callback: BaseCallback, hook: str, error: Exception) -> None:

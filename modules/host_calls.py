@@ -1,6 +1,6 @@
 """Functions of the host as code in an interpreter calls them: arguments checked and counted, failures as plain messages.
 
-Knows no interpreter. Nothing of the host goes back but plain data and the text of an error: no object, no frame, no path of a file.
+Knows no particular interpreter. Nothing of the host goes back but plain data and the text of an error: no object, no frame, no path.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from concurrent.futures import CancelledError
 from typing import Any
 
 from homefire.errors import HomefireError, InputError
-from homefire.modules.interpreter import Direct, Finished
+from homefire.modules.interpreter import Direct, Finished, Interpreter
 from homefire.modules.sandbox_values import TooLarge, plain_input, plain_output, shown
 from homefire.modules.tool import Tool
 
@@ -23,13 +23,14 @@ class HostCalls:
     """The calls of one snippet.
 
     Args:
-        tools: What may be called.
+        interpreter: Whose tools may be called, and whose callbacks hear of it.
         most: Most characters of the arguments of a call, and of its result.
         most_calls: Most calls.
     """
 
-    def __init__(self, tools: Mapping[str, Callable[..., Any]], *, most: int, most_calls: int) -> None:
-        self._tools = dict(tools)
+    def __init__(self, interpreter: Interpreter, *, most: int, most_calls: int) -> None:
+        self._tools = dict(interpreter.tools)
+        self._observed = interpreter.observed
         self._most = most
         self._left = self._most_calls = most_calls
         self.finished = False
@@ -49,7 +50,9 @@ class HostCalls:
             raise CallFailed(f"this code has called functions {self._most_calls} times, which is the most; call fewer")
         try:
             given: tuple[tuple[Any, ...], dict[str, Any]] = plain_output((tuple(args), dict(kwargs)), self._most)
-            return plain_input(self._value(self._tools[name], name, *given), f"the result of {name}")
+            with self._observed("interpreter_tool_call", {"tool_name": name, "args": given[0], "kwargs": given[1]}) as call:
+                call.give(value := plain_input(self._value(self._tools[name], name, *given), f"the result of {name}"))
+            return value
         except Finished:
             self.finished = True
             raise SystemExit("finished") from None

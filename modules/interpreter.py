@@ -13,7 +13,10 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Protocol, Self
 
+from homefire.engine.callbacks import BaseCallback, Kind, Observation, observed
+from homefire.engine.lm_options import checked_callbacks
 from homefire.errors import CodeInterpreterError, InputError
+from homefire.modules.sandbox_values import plain_input
 from homefire.modules.tool import Tool
 
 Tools = Mapping[str, Callable[..., Any]] | Sequence[Callable[..., Any]]
@@ -71,6 +74,11 @@ class Ran:
     """Value of its last expression."""
     printed: str = ""
 
+    @property
+    def shown(self) -> Any:
+        """The value, otherwise what was printed."""
+        return self.printed if self.value is None else self.value
+
 
 @dataclass(frozen=True, slots=True)
 class FinalOutput:
@@ -99,14 +107,15 @@ class Interpreter(ABC):
     note = ""
     """What a model has to know of the Python that it writes."""
 
-    def __init__(self, tools: Tools | None) -> None:
+    def __init__(self, tools: Tools | None, callbacks: Sequence[BaseCallback]) -> None:
         self.tools: dict[str, Callable[..., Any]] = named_tools(tools or {})
+        self.callbacks = checked_callbacks(callbacks)
         self._running = threading.RLock()
         self._busy = False
 
     @abstractmethod
-    def run(self, code: str, variables: Mapping[str, Any] | None = None) -> Ran:
-        """As `execute`, with value and printed text apart."""
+    def ran(self, code: str, variables: dict[str, Any]) -> Ran:
+        """What a snippet did, with plain values as its variables; no other runs at the time."""
 
     @abstractmethod
     def start(self) -> None:
@@ -124,6 +133,22 @@ class Interpreter(ABC):
         """A fresh interpreter with the same tools, grants and limits, and no variables."""
         return type(self)(**self.options())
 
+    def run(self, code: str, variables: Mapping[str, Any] | None = None) -> Ran:
+        """As `execute`, with value and printed text apart."""
+        if not isinstance(code, str):
+            raise InputError(f"The code is {code!r}; expected text, as in execute('1 + 1').")
+        given = {name: plain_input(value, f"the variable {name!r}") for name, value in (variables or {}).items()}
+        if wrong := [name for name in given if not name.isidentifier()]:
+            raise InputError(f"A variable cannot be called {wrong[0]!r}. Use letters, digits and underscores.")
+        with self.observed("interpreter_execute", {"code": code, "variables": given}) as call, self.alone():
+            ran = self.ran(str(code), given)
+            call.give(ran.shown)
+        return ran
+
+    def observed(self, kind: Kind, inputs: Mapping[str, Any]) -> Observation:
+        """Wraps a part of the interpreter's work so that callbacks hear of it."""
+        return observed(kind, self, inputs, self.callbacks)
+
     def execute(self, code: str, variables: Mapping[str, Any] | None = None) -> Any:
         """The value of the last expression, otherwise what was printed. Variables and functions stay for the next snippet.
 
@@ -136,8 +161,7 @@ class Interpreter(ABC):
             CodeInterpreterError: the interpreter failed.
             InputError: a variable cannot be given to it.
         """
-        ran = self.run(code, variables)
-        return ran.printed if ran.value is None else ran.value
+        return self.run(code, variables).shown
 
     @contextmanager
     def alone(self) -> Iterator[None]:
@@ -208,4 +232,7 @@ def run_on(interpreter: CodeInterpreter, code: str, variables: Mapping[str, Any]
     """Runs a snippet on any interpreter."""
     if isinstance(interpreter, Interpreter):
         return interpreter.run(code, variables)
-    return Ran(value=interpreter.execute(code, dict(variables or {})))
+    given = dict(variables or {})
+    with observed("interpreter_execute", interpreter, {"code": code, "variables": given}) as call:
+        call.give(value := interpreter.execute(code, given))
+    return Ran(value=value)

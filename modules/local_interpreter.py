@@ -11,13 +11,14 @@ import subprocess
 import sys
 import threading
 import weakref
-from collections.abc import Mapping
+from collections.abc import Sequence
 from typing import Any
 
-from homefire.errors import CodeExecutionError, ConfigError, InputError
+from homefire.engine.callbacks import BaseCallback
+from homefire.errors import CodeExecutionError, CodeInterpreterError, ConfigError
 from homefire.modules.host_calls import CallFailed, HostCalls
 from homefire.modules.interpreter import Interpreter, Ran, Tools
-from homefire.modules.sandbox_values import TooLarge, clipped, plain_input, plain_output
+from homefire.modules.sandbox_values import TooLarge, clipped, plain_output
 
 _CHILD = "homefire.modules.local_interpreter_child"
 _LOST = " Variables and functions of earlier snippets are lost; the next snippet starts afresh."
@@ -39,15 +40,24 @@ class LocalInterpreter(Interpreter):
 
     Args:
         tools: Functions of this program that the code may call, by name, or as a list of functions and tools.
-        timeout: Most seconds that a snippet runs, the time that tools take not counted; then the process is killed.
+        timeout: Most seconds that a snippet runs, the time that tools and the start take not counted; then the process is killed.
         max_output: Most characters of printed text, beyond which it is cut off with a notice, and of a value, beyond which it is an error.
         max_calls: Most calls of tools by one snippet.
+        callbacks: Hear what this interpreter does, beside those of the settings.
     """
 
     note = "Installed packages can be imported."
 
-    def __init__(self, tools: Tools | None = None, *, timeout: float = 60.0, max_output: int = 100_000, max_calls: int = 1_000) -> None:
-        super().__init__(tools)
+    def __init__(
+        self,
+        tools: Tools | None = None,
+        *,
+        timeout: float = 60.0,
+        max_output: int = 100_000,
+        max_calls: int = 1_000,
+        callbacks: Sequence[BaseCallback] = (),
+    ) -> None:
+        super().__init__(tools, callbacks)
         if not timeout > 0 or max_output < 1 or max_calls < 1:
             raise ConfigError("timeout, max_output and max_calls are numbers above 0, as in LocalInterpreter(timeout=60).")
         self._timeout, self._most, self._most_calls = timeout, max_output, max_calls
@@ -62,25 +72,24 @@ class LocalInterpreter(Interpreter):
     def shutdown(self) -> None:
         """Ends the process and forgets all variables."""
         with self._running:
-            self._drop()
+            if self._child is not None:
+                with self.observed("interpreter_shutdown", {}):
+                    self._drop()
 
     def options(self) -> dict[str, Any]:
         """What it was made with: tools and limits."""
-        return {"tools": self.tools, "timeout": self._timeout, "max_output": self._most, "max_calls": self._most_calls}
+        limits = {"timeout": self._timeout, "max_output": self._most, "max_calls": self._most_calls}
+        return {"tools": self.tools, **limits, "callbacks": self.callbacks}
 
-    def run(self, code: str, variables: Mapping[str, Any] | None = None) -> Ran:
-        """As `execute`, with value and printed text apart."""
-        if not isinstance(code, str):
-            raise InputError(f"The code is {code!r}; expected text, as in execute('1 + 1').")
-        given = {name: plain_input(value, f"the variable {name!r}") for name, value in (variables or {}).items()}
-        asked = {"code": str(code), "variables": given, "tools": list(self.tools), "most": self._most}
-        calls = HostCalls(self.tools, most=self._most * 4, most_calls=self._most_calls)
-        with self.alone():
-            try:
-                said = self._said(asked, calls)
-            except BaseException:
-                self._drop()
-                raise
+    def ran(self, code: str, variables: dict[str, Any]) -> Ran:
+        """What a snippet did, with plain values as its variables; no other runs at the time."""
+        asked = {"code": code, "variables": variables, "tools": list(self.tools), "most": self._most}
+        calls = HostCalls(self, most=self._most * 4, most_calls=self._most_calls)
+        try:
+            said = self._said(asked, calls)
+        except BaseException:
+            self._drop()
+            raise
         if calls.interrupted is not None:
             raise calls.interrupted
         printed = said["printed"] + (f"\n[... {said['dropped']} characters more were printed ...]" if said["dropped"] else "")
@@ -141,8 +150,13 @@ class LocalInterpreter(Interpreter):
         if self._child is None:
             command = [sys.executable, "-m", _CHILD]
             pipe = subprocess.PIPE
-            child = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL, text=True, encoding="utf-8")
-            self._child, self._end = child, weakref.finalize(self, _kill, child)
+            with self.observed("interpreter_startup", {}):
+                child = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL, text=True, encoding="utf-8")
+                end = weakref.finalize(self, _kill, child)
+                if child.stdout is None or not child.stdout.readline():
+                    end()
+                    raise CodeInterpreterError(f"{sys.executable} -m {_CHILD} could not start; run that in a terminal to see why.")
+                self._child, self._end = child, end
         return self._child
 
     def _drop(self) -> None:

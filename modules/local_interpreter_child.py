@@ -138,7 +138,9 @@ def main() -> None:
     os.dup2(nothing, 1)
     with open(os.devnull, encoding="utf-8") as empty:
         sys.stdin = empty
-        serve(_Host(incoming, outgoing))
+        host = _Host(incoming, outgoing)
+        host.send({"ready": True})
+        serve(host)
 
 
 if __name__ == "__main__":

@@ -7,16 +7,14 @@ from __future__ import annotations
 
 import asyncio
 import copy
-import inspect
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self, TextIO
 
-from pydantic_core import to_jsonable_python
-
-from homefire.engine.callbacks import BaseCallback, observed
+from homefire.engine.callbacks import BaseCallback, by_name, observed
 from homefire.engine.history import History, HistoryEntry, print_entries
 from homefire.engine.lm import LM
+from homefire.engine.lm_options import checked_callbacks
 from homefire.engine.usage import UsageTracker, track_usage
 from homefire.errors import ConfigError, InputError
 from homefire.modules.assertions import MAX_BACKTRACKS, Backtrack, Scope
@@ -25,7 +23,7 @@ from homefire.modules.field_stream import FieldDelta, Restarted, astream, stream
 from homefire.modules.parallel import run_examples
 from homefire.modules.savable import Savable, found_in, put_in_place
 from homefire.modules.saved_program import save_program as _save_program
-from homefire.modules.saved_state import own_state, read_state, write_state
+from homefire.modules.saved_state import parts_of, read_state, state_of, write_state
 from homefire.modules.settings import current, patience_of
 from homefire.modules.signature import Signature
 from homefire.modules.trace import current_trace, marked, record
@@ -41,6 +39,15 @@ class Module(Savable):
     _compiled: bool = False
     """Frozen: where this is set, optimizers leave a module in a larger program alone."""
 
+    def __init__(self, callbacks: Sequence[BaseCallback] | None = None) -> None:
+        if callbacks:
+            self.callbacks = checked_callbacks(callbacks)
+
+    def __repr__(self) -> str:
+        """The predictors with their signatures, each on a line under its path."""
+        lines = [f"{path} = {predictor!r}" for path, predictor in self.named_predictors(frozen=True)]
+        return "\n".join(lines) or f"{type(self).__name__}()"
+
     def forward(self, *positional: Any, **inputs: Any) -> Prediction:
         """What the program does."""
         raise TypeError(f"{type(self).__name__} does not say what it does. Write `def forward(self, ...): ...` in it.")
@@ -49,7 +56,7 @@ class Module(Savable):
         trace = current_trace()
         if trace is not None:
             trace.name(self, self.named_predictors(frozen=True))
-        with observed("module", self, _by_name(self.forward, positional, inputs) if positional else inputs, self.callbacks) as call:
+        with observed("module", self, by_name(self.forward, positional, inputs) if positional else inputs, self.callbacks) as call:
             if current().track_usage:
                 with track_usage() as usage:
                     prediction = _with_usage(self._with_assertions(positional, inputs), usage)
@@ -67,7 +74,7 @@ class Module(Savable):
         trace = current_trace()
         if trace is not None:
             trace.name(self, self.named_predictors(frozen=True))
-        with observed("module", self, _by_name(self.forward, positional, inputs) if positional else inputs, self.callbacks) as call:
+        with observed("module", self, by_name(self.forward, positional, inputs) if positional else inputs, self.callbacks) as call:
             if current().track_usage:
                 with track_usage() as usage:
                     prediction = _with_usage(await self._awith_assertions(positional, inputs), usage)
@@ -131,9 +138,15 @@ class Module(Savable):
         """Every predictor once, in the order of `named_predictors`."""
         return [predictor for _, predictor in self.named_predictors()]
 
-    def named_sub_modules(self) -> list[tuple[str, Module]]:
-        """This module, as `self`, and every module in it, under dotted paths."""
-        return [(path or "self", part) for path, part in self._parts("", set(), True)]
+    def named_sub_modules(self, type_: type[Module] | None = None, skip_compiled: bool = False) -> list[tuple[str, Module]]:
+        """This module, as `self`, and every module in it, under dotted paths.
+
+        Args:
+            type_: Only modules of this class.
+            skip_compiled: Whether to leave out those in modules that are `_compiled`.
+        """
+        parts = self._parts("", set(), not skip_compiled)
+        return [(path or "self", part) for path, part in parts if isinstance(part, type_ or Module)]
 
     def named_parameters(self) -> list[tuple[str, Predictor]]:
         return self.named_predictors()
@@ -141,9 +154,9 @@ class Module(Savable):
     def parameters(self) -> list[Predictor]:
         return self.predictors()
 
-    def map_named_predictors(self, function: Callable[[Predictor], Predictor]) -> Self:
+    def map_named_predictors(self, func: Callable[[Predictor], Predictor]) -> Self:
         """Puts what the function makes of each predictor in its place; returns the module."""
-        new = {id(predictor): function(predictor) for predictor in self.predictors()}
+        new = {id(predictor): func(predictor) for predictor in self.predictors()}
         for _, part in self.named_sub_modules():
             for name, value in part.__dict__.items():
                 part.__dict__[name] = put_in_place(value, lambda old: new.get(id(old), old))
@@ -237,12 +250,13 @@ class Module(Savable):
         """What optimizers change: instructions, demos and LM of every predictor, as JSON values."""
         return {path: predictor.dump_own_state() for path, predictor in self.named_predictors(frozen=True)}
 
-    def load_state(self, state: Mapping[str, Any], *, allow_endpoint: bool = False) -> None:
+    def load_state(self, state: Mapping[str, Any], *, allow_endpoint: bool = False, allow_unsafe_lm_state: bool = False) -> None:
         """Puts a dumped state into a program of the same shape; the program stays as it was where that fails.
 
         Args:
             state: What `dump_state` gave.
             allow_endpoint: See `load`.
+            allow_unsafe_lm_state: Another name of `allow_endpoint`.
 
         Raises:
             InputError: the predictors or their fields are not the same.
@@ -251,7 +265,8 @@ class Module(Savable):
         open_ = {path for path, _ in self.named_predictors()}
         if set(state) - set(own) or open_ - set(state):
             raise InputError(f"The saved program has the predictors {', '.join(sorted(state))}, but this one has {', '.join(sorted(own))}.")
-        ready = [own[path].ready_state(one, allow_endpoint=allow_endpoint) for path, one in state.items()]
+        allowed = allow_endpoint or allow_unsafe_lm_state
+        ready = [own[path].ready_state(one, allow_endpoint=allowed) for path, one in state.items()]
         for take_over in ready:
             take_over()
 
@@ -298,7 +313,7 @@ class Module(Savable):
             InputError: no such file, not a saved program, or one of another shape.
         """
         state = read_state(Path(path), allow_pickle=allow_pickle)
-        self.load_state(state, allow_endpoint=allow_endpoint or allow_unsafe_lm_state)
+        self.load_state(state, allow_endpoint=allow_endpoint, allow_unsafe_lm_state=allow_unsafe_lm_state)
 
     def _parts(self, path: str, seen: set[int], frozen: bool) -> Iterator[tuple[str, Module]]:
         if id(self) in seen or (path and self._compiled and not frozen):
@@ -319,6 +334,9 @@ class Predictor(Module):
         self.demos: list[Example] = []
         self.lm: LM | None = None
         self._history = History()
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.signature.signature})"
 
     def __getstate__(self) -> dict[str, Any]:
         """All but the calls that were made, which copies and files do without."""
@@ -353,23 +371,14 @@ class Predictor(Module):
 
     def dump_own_state(self) -> dict[str, Any]:
         """Instructions, demos, and the name of the model and adapter, as JSON values."""
-        fields = [{"name": field.name, "description": field.description} for field in self.signature.fields.values()]
-        return {
-            "signature": {"instructions": self.signature.instructions, "fields": fields},
-            "demos": [to_jsonable_python(Example(demo).toDict(), by_alias=True) for demo in self.demos],
-            "config": to_jsonable_python(self.config),
-            "lm": None if self.lm is None else self.lm.dump_state(),
-        }
+        return state_of(self.signature, self.demos, self.config, self.lm)
 
     def ready_state(self, state: Mapping[str, Any], *, allow_endpoint: bool = False) -> Callable[[], None]:
         """Reads what `dump_own_state` gave, and returns what takes it over; types stay those of the code."""
-        state = own_state(state, list(self.signature.fields))
-        signature = self.signature.load_state(state["signature"])
-        lm = None if state["lm"] is None else LM.from_state(state["lm"], allow_endpoint=allow_endpoint)
-        demos, config = [Example(demo) for demo in state["demos"]], dict(state["config"])
+        parts = parts_of(state, self.signature, allow_endpoint=allow_endpoint)
 
         def take_over() -> None:
-            self.signature, self.lm, self.demos, self.config = signature, lm, demos, config
+            self.signature, self.demos, self.config, self.lm = parts
 
         return take_over
 
@@ -378,14 +387,6 @@ class Predictor(Module):
 
     async def _awith_assertions(self, positional: tuple[Any, ...], inputs: Mapping[str, Any]) -> Prediction:
         return await self.aforward(*positional, **inputs)
-
-
-def _by_name(forward: Callable[..., Any], positional: tuple[Any, ...], inputs: Mapping[str, Any]) -> dict[str, Any]:
-    """Inputs as callbacks see them, those that were given by position under the names that `forward` gives them."""
-    try:
-        return dict(inspect.signature(forward).bind(*positional, **inputs).arguments)
-    except TypeError:
-        return {"args": positional, **inputs}
 
 
 def _with_usage(prediction: Prediction, usage: UsageTracker) -> Prediction:

@@ -11,17 +11,18 @@ import contextlib
 import os
 import threading
 import weakref
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from homefire.errors import CodeExecutionError, CodeInterpreterError, ConfigError, InputError, MissingExtra
+from homefire.engine.callbacks import BaseCallback
+from homefire.errors import CodeExecutionError, CodeInterpreterError, ConfigError, MissingExtra
 from homefire.modules.host_calls import HostCalls
 from homefire.modules.interpreter import Interpreter, Ran, Tools
 from homefire.modules.printed_text import PrintedText
 from homefire.modules.sandbox_files import GrantedFiles, checked_grants
-from homefire.modules.sandbox_values import TooLarge, clipped, plain_input, plain_output
+from homefire.modules.sandbox_values import TooLarge, clipped, plain_output
 
 if TYPE_CHECKING:
     from pydantic_monty import Monty, MontyRuntimeError, MontySession, MontySyntaxError, MountDir
@@ -77,6 +78,7 @@ class PythonInterpreter(Interpreter):
         max_recursion: Most calls within calls.
         max_output: Most characters of printed text, beyond which it is cut off with a notice, and of a value, beyond which it is an error.
         max_calls: Most calls of tools, and most operations on files, by one snippet.
+        callbacks: Hear what this interpreter does, beside those of the settings.
 
     Raises:
         ConfigError: a limit that is not above 0.
@@ -96,8 +98,9 @@ class PythonInterpreter(Interpreter):
         max_recursion: int = 500,
         max_output: int = 100_000,
         max_calls: int = 1_000,
+        callbacks: Sequence[BaseCallback] = (),
     ) -> None:
-        super().__init__(tools)
+        super().__init__(tools, callbacks)
         limits = {"timeout": timeout, "max_memory": max_memory, "max_recursion": max_recursion}
         limits |= {"max_output": max_output, "max_calls": max_calls}
         if wrong := [name for name, value in limits.items() if not value > 0]:
@@ -124,7 +127,9 @@ class PythonInterpreter(Interpreter):
     def shutdown(self) -> None:
         """Forgets all variables and gives the process back; the next snippet starts afresh."""
         with self._running:
-            self._drop()
+            if self._session is not None:
+                with self.observed("interpreter_shutdown", {}):
+                    self._drop()
 
     def options(self) -> dict[str, Any]:
         """What it was made with: tools, grants and limits."""
@@ -138,19 +143,14 @@ class PythonInterpreter(Interpreter):
             "max_recursion": limits.recursion,
             "max_output": limits.output,
             "max_calls": limits.calls,
+            "callbacks": self.callbacks,
         }
 
-    def run(self, code: str, variables: Mapping[str, Any] | None = None) -> Ran:
-        """As `execute`, with value and printed text apart."""
-        if not isinstance(code, str):
-            raise InputError(f"The code is {code!r}; expected text, as in execute('1 + 1').")
-        given = {name: plain_input(value, f"the variable {name!r}") for name, value in (variables or {}).items()}
-        if wrong := [name for name in given if not name.isidentifier()]:
-            raise InputError(f"A variable cannot be called {wrong[0]!r}. Use letters, digits and underscores.")
-        calls = HostCalls(self.tools, most=self._limits.output * 4, most_calls=self._limits.calls)
+    def ran(self, code: str, variables: dict[str, Any]) -> Ran:
+        """What a snippet did, with plain values as its variables; no other runs at the time."""
+        calls = HostCalls(self, most=self._limits.output * 4, most_calls=self._limits.calls)
         printed = PrintedText(self._limits.output)
-        with self.alone():
-            value = self._fed(str(code), given, calls, printed)
+        value = self._fed(code, variables, calls, printed)
         if calls.interrupted is not None:
             raise calls.interrupted
         try:
@@ -226,10 +226,11 @@ class PythonInterpreter(Interpreter):
 
     def _open(self) -> MontySession:
         if self._session is None:
-            session = self._checked_out()
-            self._mounts, self._folder = self._folders(), "/"
-            self._session = session
-            self._end = weakref.finalize(self, _leave, session, self._mounts)
+            with self.observed("interpreter_startup", {}):
+                session = self._checked_out()
+                self._mounts, self._folder = self._folders(), "/"
+                self._session = session
+                self._end = weakref.finalize(self, _leave, session, self._mounts)
         return self._session
 
     def _checked_out(self) -> MontySession:

@@ -15,10 +15,14 @@ from typing import Any
 from warnings import warn
 
 from packaging.version import Version
+from pydantic_core import to_jsonable_python
 
 from homefire.configs.home import write_atomic
+from homefire.engine.lm import LM
 from homefire.errors import InputError
 from homefire.modules.dspy_state import is_dspys, translated
+from homefire.modules.example import Example
+from homefire.modules.signature import Signature
 
 LAYOUT = 1
 """Of the files; one that is written with a higher number cannot be read here."""
@@ -43,7 +47,7 @@ def write_state(path: Path, predictors: State, *, allow_pickle: bool) -> None:
 
 
 def read_state(path: Path, *, allow_pickle: bool) -> State:
-    """The states of all predictors in a file, by their path; those of a file of DSPy's as it has them, see `own_state`.
+    """The states of all predictors in a file, by their path; those of a file of DSPy's as it has them, see `parts_of`.
 
     Raises:
         InputError: no such file, a pickle that was not allowed, a damaged file, or one that is no saved program.
@@ -93,16 +97,36 @@ def check_layout(path: Path, layout: object, written: Mapping[str, str]) -> None
         )
 
 
-def own_state(state: Mapping[str, Any], names: Sequence[str]) -> State:
-    """The state of one predictor as `dump_state` gives it; one of DSPy's is translated.
+def state_of(signature: type[Signature], demos: Sequence[Example], config: Mapping[str, Any], lm: LM | None) -> State:
+    """The state of one predictor, as JSON values."""
+    return {
+        "signature": signature.dump_state(),
+        "demos": [to_jsonable_python(Example(demo).toDict(), by_alias=True) for demo in demos],
+        "config": to_jsonable_python(config),
+        "lm": None if lm is None else lm.dump_state(),
+    }
+
+
+def parts_of(
+    state: Mapping[str, Any], signature: type[Signature], *, allow_endpoint: bool
+) -> tuple[type[Signature], list[Example], dict[str, Any], LM | None]:
+    """Signature, demos, sampling and LM of the state of one predictor.
 
     Args:
-        state: What a file has of the predictor.
-        names: The fields of its signature in the program.
+        state: What `state_of` gave, or DSPy.
+        signature: That of the predictor in the program, which has the types.
+        allow_endpoint: Whether to take the address of a server from the state.
 
     Raises:
         InputError: it is the state of something else, or has other fields.
     """
+    own = _own_state(state, list(signature.fields))
+    lm = None if own["lm"] is None else LM.from_state(own["lm"], allow_endpoint=allow_endpoint)
+    return signature.load_state(own["signature"]), [Example(demo) for demo in own["demos"]], dict(own["config"]), lm
+
+
+def _own_state(state: Mapping[str, Any], names: Sequence[str]) -> State:
+    """The state of one predictor; one of DSPy's is translated."""
     try:
         if is_dspys(state):
             return translated(state, names)

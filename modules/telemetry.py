@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from math import isnan
 from typing import Any
 
 from homefire.engine.batch import Texts
@@ -19,6 +20,8 @@ from homefire.modules.example import Prediction
 from homefire.modules.module import Module
 from homefire.modules.settings import configure
 from homefire.modules.stored_trace import as_json, name_of_tool
+from homefire.retrieval.found import Found
+from homefire.retrieval.hit import Hit
 from homefire.retrieval.passage import Passage
 
 _PLAIN = asdict(Sampling())
@@ -36,7 +39,7 @@ class _Open:
 
 
 class OpenTelemetry(BaseCallback):
-    """Makes spans of the calls of modules, LMs, tools, evaluations and compilations, nested as the calls are, also across threads.
+    """Makes spans of the calls of modules, LMs, tools, interpreters, evaluations and compilations, nested as they are, also across threads.
 
     >>> homefire.configure(callbacks=[homefire.OpenTelemetry()])  # doctest: +SKIP
 
@@ -70,8 +73,8 @@ class OpenTelemetry(BaseCallback):
         found = self._made(outputs)
         if isinstance(outputs, Prediction):
             found |= {} if outputs._trace_id is None else {"homefire.trace_id": outputs._trace_id}
-            opened, passages = self._open.get(call_id), outputs.get("passages")
-            if opened is not None and isinstance(passages, list) and _only_retrieves(opened.instance):
+            opened, passages = self._open.get(call_id), outputs.get("hits", outputs.get("passages"))
+            if opened is not None and isinstance(passages, list | Found) and _only_retrieves(opened.instance):
                 found |= {"openinference.span.kind": "RETRIEVER", **(_documents(passages) if self.content else {})}
         self._end(call_id, found, exception)
 
@@ -106,6 +109,15 @@ class OpenTelemetry(BaseCallback):
         self._begin(call_id, name, "TOOL", instance, found)
 
     def on_tool_end(self, call_id: str, outputs: Any, exception: BaseException | None = None) -> None:
+        """Ends it."""
+        self._end(call_id, self._made(outputs), exception)
+
+    def on_interpreter_execute_start(self, call_id: str, instance: Any, inputs: Inputs) -> None:
+        """Begins a span of a snippet of code."""
+        name = type(instance).__name__
+        self._begin(call_id, name, "TOOL", instance, {"tool.name": name, **self._given(inputs)})
+
+    def on_interpreter_execute_end(self, call_id: str, outputs: Any, exception: BaseException | None = None) -> None:
         """Ends it."""
         self._end(call_id, self._made(outputs), exception)
 
@@ -191,7 +203,7 @@ def _others() -> list[BaseCallback]:
 
 
 def _only_retrieves(instance: object) -> bool:
-    return isinstance(instance, Module) and not instance.predictors()
+    return not isinstance(instance, Module) or not instance.predictors()
 
 
 def _messages(prefix: str, messages: Sequence[Message]) -> Attributes:
@@ -222,6 +234,9 @@ def _documents(passages: Sequence[Any]) -> Attributes:
     for index, passage in enumerate(passages):
         document = f"retrieval.documents.{index}.document"
         match passage:
+            case Hit():
+                found |= {f"{document}.id": passage.passage.id, f"{document}.content": passage.text}
+                found |= {} if isnan(passage.score) else {f"{document}.score": float(passage.score)}
             case Passage():
                 found |= {f"{document}.id": passage.id, f"{document}.content": passage.text}
             case str():

@@ -130,7 +130,7 @@ def test_every_kind_has_its_hooks() -> None:
     for kind in callbacks._HOOKS:
         with observed(kind, None, {}, own=[every()]):
             pass
-    assert heard == hooks and len(hooks) == 14
+    assert heard == hooks and len(hooks) == 22
 
 
 def test_without_callbacks_nothing_is_made() -> None:

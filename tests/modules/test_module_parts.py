@@ -59,6 +59,41 @@ def test_frozen_parts_are_not_for_optimizers_but_have_paths_and_state() -> None:
         Program().load_state(state)
 
 
+def test_a_program_shows_its_predictors() -> None:
+    program = Program()
+    assert repr(program) == "first.predict = Predict(a -> reasoning, b)\nsteps[0] = Predict(b -> c)\nby_kind['x'][0] = Predict(c -> d)"
+    assert repr(Module()) == "Module()"
+
+
+def test_modules_in_a_program_by_their_class() -> None:
+    program = Program()
+    program.first._compiled = True
+    every = ["self", "first", "first.predict", "steps[0]", "by_kind['x'][0]"]
+    assert [path for path, _ in program.named_sub_modules()] == every
+    assert [path for path, _ in program.named_sub_modules(type_=ChainOfThought)] == ["first"]
+    assert [path for path, _ in program.named_sub_modules(skip_compiled=True)] == ["self", *every[3:]]
+
+
+def test_callbacks_of_a_module_may_be_given_when_it_is_made() -> None:
+    heard: list[str] = []
+
+    class Ears(BaseCallback):
+        def on_module_start(self, call_id: str, instance: Any, inputs: Any) -> None:
+            heard.append(type(instance).__name__)
+
+    class Heard(Module):
+        def __init__(self) -> None:
+            super().__init__(callbacks=[Ears()])
+
+        def forward(self) -> Prediction:
+            return Prediction()
+
+    Heard()()
+    assert heard == ["Heard"]
+    with pytest.raises(ConfigError, match="is no callback"):
+        Module(callbacks=[print])  # type: ignore[list-item]
+
+
 def test_copies_share_only_what_cannot_be_copied() -> None:
     program = Program()
     program.steps[0].demos = [Example(b="1", c="2")]

@@ -343,6 +343,16 @@ def test_processes_that_were_killed_while_they_waited_are_passed_over() -> None:
         assert interpreter.execute("2 + 2") == 4
 
 
+def test_a_python_that_cannot_start_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("homefire.modules.local_interpreter._CHILD", "homefire.no_such_module")
+    interpreter = LocalInterpreter()
+    with pytest.raises(CodeInterpreterError, match="no_such_module could not start"):
+        interpreter.execute("1")
+    monkeypatch.undo()
+    assert interpreter.execute("1") == 1
+    interpreter.shutdown()
+
+
 def test_a_sandbox_that_cannot_start_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     class Session:
         def __enter__(self) -> None:
