@@ -26,8 +26,8 @@ class Code(str):
 
     language: ClassVar[str] = ""
 
-    def __new__(cls, text: str = "") -> Self:
-        return super().__new__(cls, text if isinstance(text, cls) else _stripped(str(text), cls.language))
+    def __new__(cls, code: str = "") -> Self:
+        return super().__new__(cls, code if isinstance(code, cls) else _stripped(str(code), cls.language))
 
     def __class_getitem__(cls, language: str) -> type[Code]:
         return code_in(language)

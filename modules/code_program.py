@@ -19,6 +19,7 @@ from homefire.modules.interpreter import CodeInterpreter, Interpreter, Ran, run_
 from homefire.modules.module import Module
 from homefire.modules.python_interpreter import PythonInterpreter
 from homefire.modules.sandbox_values import plain_input, readable
+from homefire.modules.settings import current
 from homefire.modules.signature import Signature
 
 
@@ -56,7 +57,7 @@ class CodeProgram(Module):
 
     Args:
         interpreter: Runs the code of all calls, one after another, and keeps its variables between them; None for a fresh sandbox each.
-        interpreter_factory: Makes the interpreter of each call.
+        interpreter_factory: Makes the interpreter of each call; where neither is given, that of the settings.
 
     Raises:
         ConfigError: both are given.
@@ -138,8 +139,8 @@ class CodeProgram(Module):
         """The interpreter of a call, and what lets one call at a time use it."""
         if self.interpreter is not None:
             return self.interpreter, _turn_of(self.interpreter)
-        made = PythonInterpreter() if self.interpreter_factory is None else self.interpreter_factory()
-        return made, threading.Lock()
+        make = self.interpreter_factory or current().interpreter_factory or PythonInterpreter
+        return make(), threading.Lock()
 
     def _leave(self, interpreter: CodeInterpreter) -> None:
         if interpreter is not self.interpreter:
@@ -147,7 +148,7 @@ class CodeProgram(Module):
 
     def _language(self) -> str:
         """What a model has to know of the Python that it writes."""
-        if self.interpreter_factory is not None:
+        if self.interpreter is None and (self.interpreter_factory or current().interpreter_factory):
             return ""
         if self.interpreter is None:
             return PythonInterpreter.note

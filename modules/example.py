@@ -87,8 +87,8 @@ class Example:
             return self._store
         return {name: value for name, value in self._store.items() if not name.startswith("dspy_")}
 
-    def get(self, name: str, default: Any = None) -> Any:
-        return self._store.get(name, default)
+    def get(self, key: str, default: Any = None) -> Any:
+        return self._store.get(key, default)
 
     def with_inputs(self, *names: str) -> Example:
         """A copy that knows its input fields; all others are labels."""
@@ -191,18 +191,18 @@ class Prediction(Example):
 
     @classmethod
     def from_completions(
-        cls, completions: Mapping[str, Sequence[Any]] | Iterable[Mapping[str, Any] | Example], signature: Any = None
+        cls, list_or_dict: Mapping[str, Sequence[Any]] | Iterable[Mapping[str, Any] | Example], signature: Any = None
     ) -> Prediction:
         """The first of several completions, which knows all of them.
 
         Args:
-            completions: A record for each, or a list of values for each field.
+            list_or_dict: A record for each, or a list of values for each field.
             signature: What they are answers to; kept by the completions.
 
         Raises:
             InputError: there is none, or the fields have lists of different lengths.
         """
-        made = Completions(completions, signature)
+        made = Completions(list_or_dict, signature)
         first = made[0]
         first._completions = made
         return first
@@ -212,9 +212,9 @@ class Prediction(Example):
         """All predictions of a call with `n` above 1; the first one is this prediction's own."""
         return self._completions if isinstance(self._completions, Completions) else Completions(self._completions or (self,))
 
-    def set_lm_usage(self, usage: Mapping[str, Mapping[str, int | float]]) -> None:
+    def set_lm_usage(self, value: Mapping[str, Mapping[str, int | float]]) -> None:
         """Says what each model did for this prediction."""
-        self._usage = {model: dict(counts) for model, counts in usage.items()}
+        self._usage = {model: dict(counts) for model, counts in value.items()}
 
     @field_first
     def info(self) -> CallInfo:
@@ -331,8 +331,9 @@ class Completions(tuple[Prediction, ...]):
     """What the predictions are answers to, where that was said."""
 
     def __new__(
-        cls, completions: Mapping[str, Sequence[Any]] | Iterable[Mapping[str, Any] | Example], signature: Any = None
+        cls, list_or_dict: Mapping[str, Sequence[Any]] | Iterable[Mapping[str, Any] | Example], signature: Any = None
     ) -> Completions:
+        completions = list_or_dict
         if isinstance(completions, Mapping):
             lengths = {name: len(values) for name, values in completions.items()}
             if len(set(lengths.values())) > 1:

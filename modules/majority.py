@@ -27,7 +27,7 @@ def default_normalize(value: Any) -> Any:
 
 
 def majority(
-    predictions: Prediction | Completions | Sequence[Prediction | Example | dict[str, Any]],
+    prediction_or_completions: Prediction | Completions | Sequence[Prediction | Example | dict[str, Any]],
     normalize: Normalize | None = default_normalize,
     field: str | None = None,
 ) -> Prediction:
@@ -37,14 +37,15 @@ def majority(
     'Paris'
 
     Args:
-        predictions: Predictions, or one with several completions.
+        prediction_or_completions: Predictions, or one with several completions.
         normalize: Makes values alike that mean the same; None as a result does not count. None compares them as they are.
         field: Whose value counts; by default the last one.
 
     Raises:
         InputError: there are no predictions, or one lacks the field.
     """
-    several = predictions.completions if isinstance(predictions, Prediction) else Completions(predictions)
+    given = prediction_or_completions
+    several = given.completions if isinstance(given, Prediction) else Completions(given)
     name = field or list(several[0])[-1]
     if lacking := [one for one in several if name not in one]:
         raise InputError(f"{lacking[0]!r} has no field {name!r}. Name one that all have: majority(predictions, field='...').")

@@ -111,9 +111,11 @@ class Image(MediaType):
         super().__init__(url=_image_url(_read(_png(given), self.noun, download=download)))
 
     @classmethod
-    def from_file(cls, path: str | PathLike[str]) -> Self:
+    def from_file(cls, file_path: str | PathLike[str]) -> Self:
         """The image in a file."""
-        return cls(Path(path))
+        return cls(Path(file_path))
+
+    from_path = from_file
 
     @classmethod
     def from_url(cls, url: str, download: bool = False) -> Self:
@@ -121,9 +123,9 @@ class Image(MediaType):
         return cls(url=url, download=download)
 
     @classmethod
-    def from_PIL(cls, image: Any) -> Self:
+    def from_PIL(cls, pil_image: Any) -> Self:
         """A PIL image, as PNG."""
-        return cls(image)
+        return cls(pil_image)
 
 
 class Audio(MediaType):
@@ -133,6 +135,8 @@ class Audio(MediaType):
         source: A path, bytes, a data URL, or with `download` an address.
         url: A data URL; this is how saved values come back.
         download: Whether to fetch an address.
+        data: Base64 of the bytes instead, as servers speak of sounds.
+        audio_format: What they are, as in `wav`.
 
     Raises:
         InputError: no such file, no sound, too large, or an address that is not to be fetched, which servers do not take.
@@ -141,12 +145,22 @@ class Audio(MediaType):
     kind = "audio"
     noun = "audio"
 
-    def __init__(self, source: Any = None, /, *, url: str | None = None, download: bool = False) -> None:
-        data = _own_bytes(_read(_one_of(type(self), source, url), self.noun, download=download), type(self))
-        media_type = media_type_of(data) or ""
+    def __init__(
+        self,
+        source: Any = None,
+        /,
+        *,
+        url: str | None = None,
+        download: bool = False,
+        data: str | None = None,
+        audio_format: str = "wav",
+    ) -> None:
+        given = f"data:audio/{audio_format};base64,{data}" if source is None and data is not None else source
+        read = _own_bytes(_read(_one_of(type(self), given, url), self.noun, download=download), type(self))
+        media_type = media_type_of(read) or ""
         if not media_type.startswith("audio/"):
-            raise _no_kind(data, self.noun, "WAV, MP3, FLAC, Ogg, M4A")
-        super().__init__(url=data_url(data, media_type))
+            raise _no_kind(read, self.noun, "WAV, MP3, FLAC, Ogg, M4A")
+        super().__init__(url=data_url(read, media_type))
 
     @property
     def audio_format(self) -> str:
@@ -154,9 +168,11 @@ class Audio(MediaType):
         return self.media_type.removeprefix("audio/")
 
     @classmethod
-    def from_file(cls, path: str | PathLike[str]) -> Self:
+    def from_file(cls, file_path: str | PathLike[str]) -> Self:
         """The sound in a file."""
-        return cls(Path(path))
+        return cls(Path(file_path))
+
+    from_path = from_file
 
     @classmethod
     def from_url(cls, url: str) -> Self:
@@ -210,14 +226,14 @@ class File(MediaType):
         super().__init__(**values)
 
     @classmethod
-    def from_path(cls, path: str | PathLike[str], filename: str = "") -> Self:
+    def from_path(cls, file_path: str | PathLike[str], filename: str = "", mime_type: str = "") -> Self:
         """The file at a path."""
-        return cls(Path(path), name=filename)
+        return cls(Path(file_path), name=filename, media_type=mime_type)
 
     @classmethod
-    def from_bytes(cls, data: bytes, filename: str = "", media_type: str = "") -> Self:
+    def from_bytes(cls, file_bytes: bytes, filename: str = "", mime_type: str = "") -> Self:
         """A file that is not on disk."""
-        return cls(data, name=filename, media_type=media_type)
+        return cls(file_bytes, name=filename, media_type=mime_type)
 
     def _media(self) -> Media:
         return Media(self.kind, self.url, self.name)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, get_args, get_origin
+from typing import Annotated, Any, Self, get_args, get_origin
 
 from pydantic_core import CoreSchema, core_schema
 
@@ -29,6 +29,9 @@ class Reasoning(str):
     """
 
     __slots__ = ()
+
+    def __new__(cls, content: str = "") -> Self:
+        return super().__new__(cls, content)
 
     @property
     def content(self) -> str:

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import difflib
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, fields, replace
+from operator import attrgetter
 from typing import Any, TypedDict, Unpack
 
 from homefire.engine.ambient import Ambient
@@ -21,6 +22,7 @@ from homefire.engine.lm_options import checked_callbacks
 from homefire.engine.threads import carry_into_threads
 from homefire.errors import ConfigError
 from homefire.modules.format import Format
+from homefire.modules.interpreter import CodeInterpreter
 from homefire.modules.json_format import JsonFormat
 from homefire.modules.parallel import Patience
 from homefire.modules.trace import MOST_STEPS, Trace, ambient_trace, current_trace
@@ -52,6 +54,14 @@ class Settings:
     """The retriever that `Retrieve` asks."""
     trace: list[Any] | None = None
     """Takes the steps of every predictor, each as `predictor, inputs, prediction`; see `record`."""
+    max_trace_size: int = MOST_STEPS
+    """Steps that a `trace` keeps which is set together with it or later; the oldest go."""
+    async_max_workers: int = 64
+    """Programs that `asyncify` runs at once."""
+    interpreter_factory: Callable[[], CodeInterpreter] | None = None
+    """Makes the interpreter of programs that write code; None makes a sandbox."""
+    allow_tool_async_sync_conversion: bool = True
+    """Whether an asynchronous tool can be called plainly, which is always so."""
 
     @property
     def adapter(self) -> Format:
@@ -75,6 +85,10 @@ class Changes(TypedDict, total=False):
     warn_on_type_mismatch: bool
     rm: Any
     trace: list[Any] | None
+    max_trace_size: int
+    async_max_workers: int
+    interpreter_factory: Callable[[], CodeInterpreter] | None
+    allow_tool_async_sync_conversion: bool
 
 
 _settings: Ambient[Settings] = Ambient("settings", Settings())
@@ -91,7 +105,8 @@ def configure(**changes: Unpack[Changes]) -> None:
 
     Args:
         changes: `lm`, `format` (also called `adapter`), `callbacks`, `track_usage`, `disable_history`, `max_history_size`,
-            `num_threads`, `max_errors`, `provide_traceback`, `warn_on_type_mismatch`, `rm`. None is what each is from the start.
+            `num_threads`, `max_errors`, `provide_traceback`, `warn_on_type_mismatch`, `rm`, `trace`, `max_trace_size`,
+            `async_max_workers`, `interpreter_factory`, `allow_tool_async_sync_conversion`. None is what each is from the start.
 
     Raises:
         ConfigError: an unknown name, or a value of the wrong kind.
@@ -101,8 +116,8 @@ def configure(**changes: Unpack[Changes]) -> None:
         _settings.process = settings
         ambient_callbacks.process = settings.callbacks
         history_limits.process = _history_of(settings)
-        if "trace" in changes:
-            ambient_trace.process = _trace_of(settings)
+        if "trace" in changes or "max_trace_size" in changes:
+            ambient_trace.process = _trace_of(settings, None)
 
 
 @contextmanager
@@ -126,7 +141,7 @@ def context(**changes: Unpack[Changes]) -> Iterator[None]:
         if "disable_history" in changes or "max_history_size" in changes:
             stack.enter_context(history_limits.block(_history_of(settings)))
         if "trace" in changes:
-            stack.enter_context(ambient_trace.block(_trace_of(settings)))
+            stack.enter_context(ambient_trace.block(_trace_of(settings, current_trace())))
         yield
 
 
@@ -150,10 +165,8 @@ def _changed(settings: Settings, changes: Changes) -> Settings:
         raise ConfigError(" ".join(_unknown(name, names) for name in unknown) + f" There are: {', '.join(names)}.")
     if "adapter" in given:
         given["format"] = given.pop("adapter")
-    plain = Settings()
-    defaults = {"format": plain.format, "callbacks": (), "track_usage": False, "disable_history": False}
-    defaults |= {"max_history_size": plain.max_history_size, "provide_traceback": False, "warn_on_type_mismatch": True}
-    given = {name: defaults.get(name) if value is None else value for name, value in given.items()}
+    plain = _by_name(Settings())
+    given = {name: plain[name] if value is None else value for name, value in given.items()}
     if problems := [problem for name, value in given.items() if (problem := _problem(name, value))]:
         raise ConfigError("; ".join(problems) + ".")
     if "callbacks" in given:
@@ -172,13 +185,21 @@ def _problem(name: str, value: object) -> str | None:
             return f"callbacks is {value!r}; expected a list of callbacks"
         case "track_usage" | "disable_history" | "provide_traceback" | "warn_on_type_mismatch" if not isinstance(value, bool):
             return f"{name} is {value!r}; expected True or False"
+        case "allow_tool_async_sync_conversion" if value is not True:
+            return f"{name} is {value!r}; expected True, for an asynchronous tool can always be called plainly. Leave it out"
+        case "interpreter_factory" if value is not None and not callable(value):
+            return f"{name} is {value!r}; expected what makes an interpreter, as in {name}=homefire.LocalInterpreter"
         case "trace" if value is not None and not isinstance(value, list):
             return f"trace is {value!r}; expected a list to put steps into, as in context(trace=[]), or None"
         case "max_history_size" if isinstance(value, bool) or not isinstance(value, int) or value < 0:
             return f"max_history_size is {value!r}; expected a whole number, 0 or more"
-        case "num_threads" | "max_errors" if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
+        case "num_threads" | "max_errors" | "max_trace_size" | "async_max_workers" if value is not None and not _is_positive(value):
             return f"{name} is {value!r}; expected a whole number, 1 or more, or None"
     return None
+
+
+def _is_positive(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value > 0
 
 
 def _unknown(name: str, names: Sequence[str]) -> str:
@@ -186,12 +207,17 @@ def _unknown(name: str, names: Sequence[str]) -> str:
     return f"There is no setting {name!r}{f': did you mean {near[0]!r}?' if near else '.'}"
 
 
-def _trace_of(settings: Settings) -> Trace | None:
-    return None if settings.trace is None else Trace(steps=settings.trace, most=MOST_STEPS, outer=current_trace())
+def _trace_of(settings: Settings, outer: Trace | None) -> Trace | None:
+    return None if settings.trace is None else Trace(steps=settings.trace, most=settings.max_trace_size, outer=outer)
 
 
 def _history_of(settings: Settings) -> HistoryLimits:
     return HistoryLimits(not settings.disable_history and settings.max_history_size > 0, settings.max_history_size)
+
+
+def _by_name(settings: Settings) -> dict[str, Any]:
+    names = [*(one.name for one in fields(Settings)), "adapter"]
+    return dict(zip(names, attrgetter(*names)(settings), strict=True))
 
 
 class _InForce:
@@ -251,6 +277,32 @@ class _InForce:
     @property
     def trace(self) -> list[Any] | None:
         return current().trace
+
+    @property
+    def max_trace_size(self) -> int:
+        return current().max_trace_size
+
+    @property
+    def async_max_workers(self) -> int:
+        return current().async_max_workers
+
+    @property
+    def interpreter_factory(self) -> Callable[[], CodeInterpreter] | None:
+        return current().interpreter_factory
+
+    @property
+    def allow_tool_async_sync_conversion(self) -> bool:
+        return current().allow_tool_async_sync_conversion
+
+    def get(self, name: str, default: Any = None) -> Any:
+        """A setting by its name."""
+        return _by_name(current()).get(name, default)
+
+    def __getitem__(self, name: str) -> Any:
+        return _by_name(current())[name]
+
+    def __contains__(self, name: object) -> bool:
+        return name in _by_name(current())
 
 
 settings = _InForce()

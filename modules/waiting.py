@@ -14,28 +14,28 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextvars import copy_context
 from functools import wraps
 from types import MethodType
-from typing import Any
+from typing import Any, ClassVar
 
 from homefire.engine.stop import stoppable
 from homefire.errors import InputError
 from homefire.modules.example import Prediction
 from homefire.modules.module import Module
-
-ASYNC_WORKERS = 64
-"""Programs that run at once on threads for tasks."""
+from homefire.modules.settings import current
 
 _END = object()
 
 
 class _Workers:
-    """The threads of `asyncify`, made when they are first needed."""
+    """The threads of `asyncify`, by how many the settings allow; made when they are first needed."""
 
     lock = threading.Lock()
-    pool: ThreadPoolExecutor | None = None
+    pools: ClassVar[dict[int, ThreadPoolExecutor]] = {}
 
 
 def asyncify(program: Callable[..., Any]) -> Callable[..., Awaitable[Any]]:
     """A plain program that can be awaited: each call runs on a thread, with the settings of the task; cancelling the task stops it.
+
+    As many calls run at once as `async_max_workers` of the settings says; more wait for one of them to end.
 
     >>> answer = await asyncify(program)(question="...")  # doctest: +SKIP
     """
@@ -158,7 +158,8 @@ def _forward(self: Module, **inputs: Any) -> Any:
 
 
 def _pool() -> ThreadPoolExecutor:
+    most = current().async_max_workers
     with _Workers.lock:
-        if _Workers.pool is None:
-            _Workers.pool = ThreadPoolExecutor(ASYNC_WORKERS, thread_name_prefix="homefire-asyncify")
-        return _Workers.pool
+        if most not in _Workers.pools:
+            _Workers.pools[most] = ThreadPoolExecutor(most, thread_name_prefix="homefire-asyncify")
+        return _Workers.pools[most]

@@ -25,34 +25,34 @@ _CLOSED = frozenset({"yes", "no", "noanswer"})
 """Answers of HotPotQA that are right or wrong, whatever words they share."""
 
 
-def normalize_text(text: str) -> str:
+def normalize_text(s: str) -> str:
     """Small letters, without ASCII punctuation and English articles, single blanks.
 
     >>> normalize_text("The  Eiffel Tower, (in) Paris!")
     'eiffel tower in paris'
     """
-    bare = unicodedata.normalize("NFC", text).lower().translate(_PUNCTUATION)
+    bare = unicodedata.normalize("NFC", s).lower().translate(_PUNCTUATION)
     return " ".join(_ARTICLES.sub(" ", bare).split())
 
 
-def EM(prediction: str, answers: str | Sequence[str]) -> bool:
+def EM(prediction: str, answers_list: str | Sequence[str]) -> bool:
     """Whether the prediction is one of the answers, both normalised."""
     found = normalize_text(prediction)
-    return any(found == normalize_text(answer) for answer in _several(answers))
+    return any(found == normalize_text(answer) for answer in _several(answers_list))
 
 
-def F1(prediction: str, answers: str | Sequence[str]) -> float:
+def F1(prediction: str, answers_list: str | Sequence[str]) -> float:
     """Harmonic mean of precision and recall of the words, 0 to 1, for the answer where it is best; two empty texts agree (SQuAD 2).
 
     >>> F1("the cat sat", ["a cat sat down", "dog"])
     0.8
     """
-    return max(_f1(prediction, answer) for answer in _several(answers))
+    return max(_f1(prediction, answer) for answer in _several(answers_list))
 
 
-def HotPotF1(prediction: str, answers: str | Sequence[str]) -> float:
+def HotPotF1(prediction: str, answers_list: str | Sequence[str]) -> float:
     """As `F1`, but yes, no and noanswer are right or wrong as a whole, and nothing agrees with an empty text (HotPotQA)."""
-    return max(_hotpot_f1(prediction, answer) for answer in _several(answers))
+    return max(_hotpot_f1(prediction, answer) for answer in _several(answers_list))
 
 
 def answer_exact_match(example: Example, pred: Prediction, trace: Any = None, frac: float = 1.0) -> bool:

@@ -16,7 +16,10 @@ from homefire.engine.lm import LM
 from homefire.engine.scripted_engine import ScriptedLM
 from homefire.errors import ConfigError
 from homefire.modules.json_format import JsonFormat
+from homefire.modules.predict import Predict
+from homefire.modules.program_of_thought import ProgramOfThought
 from homefire.modules.settings import Settings, configure, context, current, settings
+from homefire.modules.waiting import asyncify
 
 
 @pytest.fixture(autouse=True)
@@ -75,6 +78,9 @@ def test_adapter_is_another_name_of_the_format() -> None:
         ({"adapter": "areas"}, "format is the text 'areas'.*A LoRA adapter belongs to an LM"),
         ({"callbacks": [print]}, "is no callback"),
         ({"callbacks": Counting()}, "expected a list of callbacks"),
+        ({"async_max_workers": 0}, "async_max_workers is 0; expected a whole number, 1 or more"),
+        ({"interpreter_factory": 5}, r"interpreter_factory=homefire\.LocalInterpreter"),
+        ({"allow_tool_async_sync_conversion": False}, "Leave it out"),
         ({"max_history_size": -1, "track_usage": "yes"}, "max_history_size is -1.*track_usage is 'yes'"),
     ],
 )
@@ -160,3 +166,70 @@ def test_history_can_be_off_and_shorter() -> None:
     with context(disable_history=False):
         one("e")
     assert len(process_history.entries()) == 2
+
+
+def test_settings_are_read_by_name_too() -> None:
+    with context(num_threads=3):
+        assert settings["num_threads"] == settings.get("num_threads") == settings.num_threads == 3
+    assert "lm" in settings and "lmm" not in settings
+    assert settings.get("lmm", 5) == 5
+    assert settings["adapter"] is settings.format
+    with pytest.raises(KeyError, match="lmm"):
+        settings["lmm"]
+
+
+def test_the_trace_of_the_settings_keeps_so_many_steps() -> None:
+    trace: list[Any] = []
+    predict = Predict("a -> b")
+    with context(lm=ScriptedLM(lambda request: '{"b": "x"}'), trace=trace, max_trace_size=2):
+        for text in "abc":
+            predict(a=text)
+    assert [inputs["a"] for _, inputs, _ in trace] == ["b", "c"]
+    first: list[Any] = []
+    configure(lm=ScriptedLM(lambda request: '{"b": "x"}'), trace=first)
+    configure(trace=trace)
+    configure(max_trace_size=1)
+    predict(a="d")
+    configure(trace=None, max_trace_size=None)
+    predict(a="e")
+    assert ([inputs["a"] for _, inputs, _ in trace], first) == (["d"], [])
+
+
+def test_programs_that_write_code_take_the_interpreter_of_the_settings() -> None:
+    made: list[Any] = []
+
+    class Echo:
+        def __init__(self) -> None:
+            self.tools: dict[str, Any] = {}
+            made.append(self)
+
+        def start(self) -> None: ...
+
+        def execute(self, code: str, variables: Any = None) -> Any:
+            return code.upper()
+
+        def shutdown(self) -> None: ...
+
+    with context(lm=ScriptedLM(['{"reasoning": "r", "generated_code": "a + b"}']), interpreter_factory=Echo):
+        assert ProgramOfThought("question -> answer")(question="q").answer == "A + B"
+    assert len(made) == 1
+
+
+def test_asyncify_runs_as_many_calls_at_once_as_the_settings_say() -> None:
+    most, now, lock = 0, 0, threading.Lock()
+
+    def work() -> None:
+        nonlocal most, now
+        with lock:
+            now += 1
+            most = max(most, now)
+        threading.Event().wait(0.01)
+        with lock:
+            now -= 1
+
+    async def run() -> None:
+        with context(async_max_workers=2):
+            await asyncio.gather(*(asyncify(work)() for _ in range(8)))
+
+    asyncio.run(run())
+    assert most <= 2

@@ -52,6 +52,10 @@ def test_what_was_stripped_once_stays(text: str) -> None:
         assert values.from_bare(values.bare(kind(text))) == kind(text)
 
 
+def test_it_is_made_by_name_too() -> None:
+    assert Code(code="```\nx = 1\n```").code == "x = 1"
+
+
 def test_a_language_is_one_type() -> None:
     assert Code["python"] is Python  # type: ignore[misc]
     assert (Python.language, Code.language) == ("python", "")

@@ -101,6 +101,18 @@ def test_a_sound_is_wav_from_numbers(tmp_path: Path) -> None:
     assert (Audio(WAV).audio_format, Audio(b"ID3rest").audio_format) == ("wav", "mp3")
 
 
+def test_names_that_dspys_users_give(tmp_path: Path) -> None:
+    (tmp_path / "a.wav").write_bytes(WAV)
+    (tmp_path / "a.png").write_bytes(PNG)
+    sound = Audio(data=base64.b64encode(WAV).decode(), audio_format="wav")
+    assert sound == Audio.from_path(tmp_path / "a.wav") == Audio.from_file(file_path=tmp_path / "a.wav")
+    assert (sound.audio_format, sound.data) == ("wav", WAV)
+    assert Image.from_path(tmp_path / "a.png") == Image(PNG)
+    assert File.from_bytes(file_bytes=PDF, filename="b.x", mime_type="application/x-b").media_type == "application/x-b"
+    with pytest.raises(InputError, match="Audio takes one source; got none"):
+        Audio()
+
+
 def test_a_file_knows_its_name_and_kind(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("1,2")
     table = File(tmp_path / "a.csv")

@@ -136,6 +136,7 @@ def test_the_small_model_does_not_think(smollm2: Path) -> None:
 
 
 def test_it_is_a_str_wherever_it_goes() -> None:
+    assert Reasoning(content="so").content == "so"
     value = Reasoning("Two and two.")
     assert (value.content, type(value.content), str(value), f"{value}") == ("Two and two.", str, "Two and two.", "Two and two.")
     assert value + "!" == "Two and two.!"
