@@ -19,6 +19,8 @@ State = dict[str, Any]
 _CALLS = "next_tool_calls"
 _CALL = ("next_tool_name", "next_tool_args")
 """What a step of DSPy's ReAct says in two fields; ours has a list of typed calls."""
+_RESULTS = "tool_call_results"
+"""Stands in a step of our ReActV2 where DSPy's has its tools, which ours has in its instructions."""
 _KNOWN_OF_LM = ("model", "model_type", "cache", "num_retries", "api_base", "_dspy_lm_class", "provider")
 
 
@@ -41,6 +43,9 @@ def translated(state: Mapping[str, Any], names: Sequence[str]) -> State:
     demos = [dict(demo) for demo in state["demos"]]
     found = _names_of(fields, names)
     described = {name: _description(field) for name, field in zip(found, fields, strict=True)}
+    if "tools" in found and _RESULTS in names:
+        described = {_RESULTS if name == "tools" else name: "" if name == "tools" else said for name, said in described.items()}
+        demos = [{name: value for name, value in demo.items() if name not in ("tools", "history")} for demo in demos]
     if found != list(names) and _CALLS in names:
         described = _with_calls(described)
         demos = [_with_call(demo) for demo in demos]

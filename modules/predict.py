@@ -28,7 +28,7 @@ from homefire.modules.module import Predictor
 from homefire.modules.probability import Scorer
 from homefire.modules.reasoning import fitted
 from homefire.modules.settings import current
-from homefire.modules.signature import REQUIRED, Signature
+from homefire.modules.signature import OMITTED, REQUIRED, Signature
 from homefire.modules.tool_calls import with_tools
 from homefire.modules.trace import Step, began, current_labels, current_trace, snapshot
 
@@ -192,10 +192,11 @@ class Predict(Predictor):
         """The inputs, those that are missing with their defaults."""
         fields = signature.input_fields
         if len(inputs) != len(fields) or inputs.keys() != fields.keys():
-            defaults = {name: field.default for name, field in fields.items() if name not in inputs and field.default is not REQUIRED}
+            left_out = {name: field.default for name, field in fields.items() if name not in inputs}
+            defaults = {name: default for name, default in left_out.items() if default is not REQUIRED and default is not OMITTED}
             inputs = {**inputs, **defaults} if defaults else inputs
             wanted = ", ".join(fields)
-            if missing := [name for name in fields if name not in inputs]:
+            if missing := [name for name, default in left_out.items() if default is REQUIRED]:
                 got = ", ".join(inputs) or "nothing"
                 call = ", ".join(f"{name}=..." for name in fields)
                 raise InputError(

@@ -6,14 +6,14 @@ their types; so no step is lost to a call that cannot be read.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping, Sequence
 from types import GenericAlias
 from typing import Annotated, Any
 
 from annotated_types import Len
 
-from homefire.errors import InputError, ParseError, SignatureError
+from homefire.errors import ParseError
+from homefire.modules.agent_arguments import at_least_one, checked_inputs, checked_signature, checked_tools
 from homefire.modules.chain_of_thought import ChainOfThought
 from homefire.modules.example import Prediction
 from homefire.modules.module import Module
@@ -21,7 +21,7 @@ from homefire.modules.predict import Predict
 from homefire.modules.react_run import FINISH, AgentRun
 from homefire.modules.signature import Field, InputField, Signature, make_signature
 from homefire.modules.tool import Tool
-from homefire.modules.tool_calls import Tools, aobserve_all, call_of, observe_all, tools_by_name
+from homefire.modules.tool_calls import Tools, aobserve_all, call_of, observe_all
 
 RESERVED = ("trajectory", "next_thought", "next_tool_calls", "max_iters")
 """Names that the fields of a signature cannot have."""
@@ -70,13 +70,13 @@ class ReAct(Module):
         calls_per_step: int = 4,
         tool_timeout: float | None = 120.0,
     ) -> None:
-        self.signature = _checked(Signature(signature))
-        self.tools = _usable(tools)
-        self.max_iters = _at_least_one("max_iters", max_iters)
-        self.max_calls = None if max_calls is None else _at_least_one("max_calls", max_calls)
-        self.max_tokens = None if max_tokens is None else _at_least_one("max_tokens", max_tokens)
+        self.signature = checked_signature(Signature(signature), "ReAct", RESERVED)
+        self.tools = checked_tools(tools, "ReAct", FINISH)
+        self.max_iters = at_least_one("max_iters", max_iters, "ReAct")
+        self.max_calls = None if max_calls is None else at_least_one("max_calls", max_calls, "ReAct")
+        self.max_tokens = None if max_tokens is None else at_least_one("max_tokens", max_tokens, "ReAct")
         self.tool_timeout = tool_timeout
-        self.react = Predict(_step_signature(self.signature, self.tools, _at_least_one("calls_per_step", calls_per_step)))
+        self.react = Predict(_step_signature(self.signature, self.tools, at_least_one("calls_per_step", calls_per_step, "ReAct")))
         found = InputField(desc="thoughts, calls of tools and what they returned")
         self.extract = ChainOfThought(self.signature.append("trajectory", found, str))
 
@@ -114,21 +114,9 @@ class ReAct(Module):
         return run.answered(await self.extract.acall(**run.inputs, trajectory=run.fitted(self.extract.predict)))
 
     def _begun(self, positional: Sequence[Any], inputs: Mapping[str, Any], max_iters: int | None) -> AgentRun:
-        steps = self.max_iters if max_iters is None else _at_least_one("max_iters", max_iters)
-        wanted = ", ".join(f"{name}=..." for name in self.signature.input_fields)
-        if positional:
-            raise InputError(f"An agent takes its inputs by name. Write agent({wanted}).")
-        if missing := [name for name in self.signature.input_fields if name not in inputs]:
-            raise InputError(f"The input {', '.join(missing)} is missing. Write agent({wanted}).")
-        if unknown := [name for name in inputs if name not in self.signature.input_fields]:
-            message = f"The input {', '.join(unknown)} is not in the signature; it is left out. An agent takes agent({wanted})."
-            warnings.warn(message, stacklevel=5)
-        inputs = {name: inputs[name] for name in self.signature.input_fields}
-        return AgentRun(inputs=inputs, tools=self.tools, max_iters=steps, max_calls=self.max_calls, max_tokens=self.max_tokens)
-
-
-ReActV2 = ReAct
-"""Another name that DSPy's users know."""
+        steps = self.max_iters if max_iters is None else at_least_one("max_iters", max_iters, "ReAct")
+        given = checked_inputs(self.signature, positional, inputs)
+        return AgentRun(inputs=given, tools=self.tools, max_iters=steps, max_calls=self.max_calls, max_tokens=self.max_tokens)
 
 
 def _step_signature(signature: type[Signature], tools: Mapping[str, Tool], calls_per_step: int) -> type[Signature]:
@@ -149,35 +137,6 @@ def _step_signature(signature: type[Signature], tools: Mapping[str, Tool], calls
         Field("next_tool_calls", calls, "output"),
     ]
     return make_signature(fields, "\n".join(lines), name=signature.__name__)
-
-
-def _checked(signature: type[Signature]) -> type[Signature]:
-    if taken := [name for name in RESERVED if name in signature.fields]:
-        raise SignatureError(
-            f"A signature for ReAct cannot have a field {taken[0]!r}, which the agent uses itself. Give it another name, "
-            f"such as {taken[0] + '_given'!r}."
-        )
-    return signature
-
-
-def _usable(tools: Tools) -> dict[str, Tool]:
-    found = tools_by_name(tools)
-    if not found:
-        raise InputError(
-            "ReAct got no tools. Give it some: ReAct(signature, tools=[my_function]); without any, ChainOfThought(signature) does the same."
-        )
-    if FINISH in found:
-        raise InputError(
-            f"A tool cannot be called {FINISH!r}, which is the call that ends the agent's steps. Give it another name: "
-            f"Tool({FINISH}, name='{FINISH}_task')."
-        )
-    return found
-
-
-def _at_least_one(name: str, value: int) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise InputError(f"{name} is {value!r}; expected a whole number above 0, as in ReAct(signature, tools=tools, {name}=10).")
-    return value
 
 
 def _done() -> str:

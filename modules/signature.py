@@ -9,6 +9,7 @@ import enum
 import inspect
 import keyword
 import typing
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from dataclasses import field as dataclass_field
@@ -25,16 +26,19 @@ OPTIONS = ("lm", "config", "demos", "signature")
 """What every call takes beside its inputs."""
 
 
-class _Required(enum.Enum):
+class _NoDefault(enum.Enum):
     """The default of inputs that have none."""
 
     REQUIRED = "required"
+    OMITTED = "omitted"
 
     def __repr__(self) -> str:
-        return "REQUIRED"
+        return self.name
 
 
-REQUIRED: Final = _Required.REQUIRED
+REQUIRED: Final = _NoDefault.REQUIRED
+OMITTED: Final = _NoDefault.OMITTED
+"""Of an input that a call may leave out, and that is not shown then."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +62,11 @@ class Field:
         """Another name of `description`."""
         return self.description
 
+    @property
+    def json_schema_extra(self) -> Mapping[str, str]:
+        """Role and description as DSPy's fields have them: `field.json_schema_extra["desc"]`."""
+        return {"__dspy_field_type": self.role, "desc": self.description}
+
 
 @dataclass(frozen=True, slots=True)
 class Declared:
@@ -74,30 +83,42 @@ class Declared:
         return Field(name, Annotated[(annotation, *metadata)] if metadata else annotation, self.role, self.description, self.default)
 
 
-def InputField(desc: str = "", *, description: str = "", default: Any = REQUIRED, **constraints: Unpack[Constraints]) -> Any:
+def InputField(
+    desc: str = "", *, description: str = "", default: Any = REQUIRED, prefix: str | None = None, **constraints: Unpack[Constraints]
+) -> Any:
     """Marks an annotated attribute of a signature class as an input.
 
     Args:
         desc: What it is, in words; shown to the model.
         description: Another name of `desc`.
         default: What it is where a call leaves it out.
+        prefix: Of DSPy's older programs; not shown, which a warning says, for prompts have the names of fields.
         constraints: `gt`, `ge`, `lt`, `le`, `multiple_of`, `min_length`, `max_length`, `pattern`, `max_digits`, `decimal_places` or
             `discriminator`, as in pydantic's `Field`.
     """
-    return _declared("InputField", "input", desc or description, constraints, default)
+    return _declared("InputField", "input", desc or description, constraints, default, prefix)
 
 
-def OutputField(desc: str = "", *, description: str = "", **constraints: Unpack[Constraints]) -> Any:
-    """Marks an annotated attribute of a signature class as an output; takes what `InputField` takes, but a default.
+def OutputField(
+    desc: str = "", *, description: str = "", default: Any = REQUIRED, prefix: str | None = None, **constraints: Unpack[Constraints]
+) -> Any:
+    """Marks an annotated attribute of a signature class as an output; takes what `InputField` takes.
+
+    A default is what the output is where an answer leaves it out, which only servers without grammars let a model do.
 
     >>> class Rate(Signature):
     ...     text: str = InputField()
     ...     stars: int = OutputField(desc="five is best", ge=1, le=5)
     """
-    return _declared("OutputField", "output", desc or description, constraints)
+    return _declared("OutputField", "output", desc or description, constraints, default, prefix)
 
 
-def _declared(function: str, role: FieldRole, description: str, constraints: Mapping[str, Any], default: Any = REQUIRED) -> Declared:
+def _declared(
+    function: str, role: FieldRole, description: str, constraints: Mapping[str, Any], default: Any, prefix: str | None
+) -> Declared:
+    if prefix is not None:
+        said = f"{function}(prefix={prefix!r}) shows nothing: prompts have the names of fields. Leave it out, or write desc='...'."
+        warnings.warn(said, stacklevel=3)
     if unknown := [name for name in constraints if name not in Constraints.__annotations__]:
         known = ", ".join(Constraints.__annotations__)
         raise TypeError(f"{function}() takes no argument {unknown[0]!r}; it takes desc and the constraints {known}.")
@@ -180,9 +201,9 @@ class Signature:
         return cls._with(list(cls.fields.values()), instructions)
 
     @classmethod
-    def append_instructions(cls, text: str) -> type[Signature]:
+    def append_instructions(cls, instructions: str) -> type[Signature]:
         """The same fields, with more instructions in a paragraph below the others."""
-        return cls.with_instructions(f"{cls.instructions}\n\n{inspect.cleandoc(text)}")
+        return cls.with_instructions(f"{cls.instructions}\n\n{inspect.cleandoc(instructions)}")
 
     @classmethod
     def insert(cls, index: int, name: str, field: Any, type_: Any = str) -> type[Signature]:

@@ -11,9 +11,11 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial, reduce
 from operator import or_
 from types import GenericAlias
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self, TypeAlias
 
-from pydantic import BaseModel, ConfigDict, Field, create_model
+from annotated_types import Len
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, SerializerFunctionWrapHandler, create_model, model_serializer
+from pydantic_core import to_jsonable_python
 
 from homefire.errors import InputError
 from homefire.modules.custom_type import Type
@@ -41,18 +43,18 @@ class ToolCall(BaseModel):
     name: str
     args: dict[str, AnyJson] = Field(default_factory=dict)
 
-    def execute(self, tools: Tools | None = None, *, timeout: float | None = None) -> Any:
+    def execute(self, functions: Tools | None = None, *, timeout: float | None = None) -> Any:
         """What the tool returns.
 
         Args:
-            tools: Where to find it; None for a call that was made for given tools.
+            functions: Tools among which it is found; None for a call that was made for given tools.
             timeout: Most seconds where the tool has no timeout of its own.
 
         Raises:
             InputError: no such tool, or arguments that do not fit.
             Exception: what the tool raises.
         """
-        seen = self.found(tools).observe(self.args, timeout=timeout)
+        seen = self.found(functions).observe(self.args, timeout=timeout)
         if seen.error is not None:
             raise seen.error
         return seen.value
@@ -65,12 +67,15 @@ class ToolCall(BaseModel):
         """
         if tools is None:
             if self.tool is None:
-                raise InputError(f"It is not known what {self.name!r} is. Say which tools there are: calls.execute(tools=[...]).")
+                raise InputError(f"It is not known what {self.name!r} is. Say which tools there are: calls.execute([...]).")
             return self.tool
         known = tools_by_name(tools)
         if self.name not in known:
             raise InputError(f"There is no tool {self.name!r}; there are: {', '.join(known) or 'none'}.")
         return known[self.name]
+
+
+_Call: TypeAlias = ToolCall
 
 
 class ToolCallResult(BaseModel):
@@ -79,7 +84,7 @@ class ToolCallResult(BaseModel):
     model_config = ConfigDict(arbitrary_types_allowed=True)
 
     name: str
-    args: dict[str, Any]
+    args: dict[str, Any] = Field(default_factory=dict)
     value: Any = None
     text: str = ""
     """The result, or what went wrong, as a model reads it."""
@@ -93,7 +98,7 @@ class ToolCallResults(Type):
 
     def format(self) -> str:
         """Each call with its result, on a line of its own."""
-        return "\n".join(f"{one.name}: {one.text}" for one in self.tool_call_results)
+        return "\n".join(f"{one.name}: {one.text or one.value}" for one in self.tool_call_results)
 
 
 class ToolCalls(BaseModel):
@@ -105,38 +110,55 @@ class ToolCalls(BaseModel):
     'ABC'
     """
 
-    tool_calls: list[ToolCall]
+    ToolCall: ClassVar[type[_Call]] = ToolCall
+
+    tool_calls: list[_Call]
+    _results: ToolCallResults | None = PrivateAttr(None)
+
+    @property
+    def tool_call_results(self) -> ToolCallResults | None:
+        """What became of the calls, once they were made."""
+        return self._results
+
+    @model_serializer(mode="wrap")
+    def _serialize(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        written: dict[str, Any] = handler(self)
+        if self._results is not None:
+            written["tool_call_results"] = to_jsonable_python(self._results.tool_call_results, fallback=str)
+        return written
 
     @classmethod
-    def from_dict_list(cls, calls: Sequence[Mapping[str, Any]]) -> Self:
+    def from_dict_list(cls, tool_calls_dicts: Sequence[Mapping[str, Any]]) -> Self:
         """Calls of dictionaries with the keys `name` and `args`."""
-        return cls.model_validate({"tool_calls": [dict(call) for call in calls]})
+        return cls.model_validate({"tool_calls": [dict(call) for call in tool_calls_dicts]})
 
-    def execute(self, tools: Tools | None = None, *, timeout: float | None = None) -> ToolCallResults:
+    def execute(self, functions: Tools | None = None, *, timeout: float | None = None) -> ToolCallResults:
         """Makes all calls at once; one that fails is a result that says so.
 
         Args:
-            tools: Where to find them; None for calls that were made for given tools.
+            functions: Tools among which they are found; None for calls that were made for given tools.
             timeout: Most seconds of a call whose tool has no timeout of its own.
 
         Raises:
             InputError: a call names none of the tools.
         """
-        found = [(call.found(tools), call) for call in self.tool_calls]
-        return self._results(observe_all(found, timeout))
+        found = [(call.found(functions), call) for call in self.tool_calls]
+        return self.keep(observe_all(found, timeout))
 
-    async def aexecute(self, tools: Tools | None = None, *, timeout: float | None = None) -> ToolCallResults:
+    async def aexecute(self, functions: Tools | None = None, *, timeout: float | None = None) -> ToolCallResults:
         """As `execute`, awaited."""
-        found = [(call.found(tools), call) for call in self.tool_calls]
-        return self._results(await aobserve_all(found, timeout))
+        found = [(call.found(functions), call) for call in self.tool_calls]
+        return self.keep(await aobserve_all(found, timeout))
 
-    def _results(self, seen: Iterable[Observation]) -> ToolCallResults:
-        return ToolCallResults(
+    def keep(self, seen: Iterable[Observation]) -> ToolCallResults:
+        """Keeps what became of the calls, in their order."""
+        self._results = ToolCallResults(
             tool_call_results=[
                 ToolCallResult(name=call.name, args=call.args, value=one.value, text=one.text, is_error=one.error is not None)
                 for call, one in zip(self.tool_calls, seen, strict=True)
             ]
         )
+        return self._results
 
 
 def observe_all(calls: Sequence[tuple[Tool, ToolCall]], timeout: float | None) -> list[Observation]:
@@ -194,13 +216,18 @@ def call_of(tools: Sequence[Tool]) -> Any:
     return Annotated[reduce(or_, types), Field(discriminator="name")] if len(types) > 1 else types[0]
 
 
-def calls_type(tools: Sequence[Tool]) -> type[ToolCalls]:
+def calls_type(tools: Sequence[Tool], most: int | None = None) -> type[ToolCalls]:
     """`ToolCalls` that can only be of these tools.
+
+    Args:
+        tools: The tools.
+        most: Calls that there can be at most, of which at least one; None is any number.
 
     Raises:
         SignatureError: as of `call_type`.
     """
-    fields: dict[str, Any] = {"tool_calls": (GenericAlias(list, (call_of(tools),)), ...)}
+    calls: Any = GenericAlias(list, (call_of(tools),))
+    fields: dict[str, Any] = {"tool_calls": (calls if most is None else Annotated[calls, Len(1, most)], ...)}
     return create_model("ToolCalls", __base__=ToolCalls, **fields)
 
 

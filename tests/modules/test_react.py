@@ -14,7 +14,7 @@ from homefire.engine.request import Request
 from homefire.engine.scripted_engine import ScriptedLM
 from homefire.errors import ContextTooLong, InputError, SignatureError
 from homefire.modules.example import Example, Prediction
-from homefire.modules.react import ReAct, ReActV2
+from homefire.modules.react import ReAct
 from homefire.modules.settings import context
 from homefire.modules.signature import Signature
 from homefire.modules.tool import Tool
@@ -256,10 +256,6 @@ def test_many_agents_at_once_stay_apart() -> None:
     found = agent.batch([Example(question=str(number)).with_inputs("question") for number in range(40)])
     assert [one.answer for one in found] == list(range(40))
     assert [one.trajectory["observation_0"] for one in found] == [f"[1] {number} 0" for number in range(40)]
-
-
-def test_another_name_is_the_same() -> None:
-    assert ReActV2 is ReAct
 
 
 def finish() -> None: ...

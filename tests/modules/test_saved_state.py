@@ -21,6 +21,7 @@ from homefire.modules.multi_chain import MultiChainComparison
 from homefire.modules.predict import Predict
 from homefire.modules.program_of_thought import ProgramOfThought
 from homefire.modules.react import ReAct
+from homefire.modules.react_v2 import ReActV2
 from homefire.modules.refine import Refine
 from homefire.modules.rlm import RLM
 from homefire.modules.settings import context
@@ -116,6 +117,7 @@ def test_arguments_of_a_dspy_step_may_be_text_or_none() -> None:
     [
         ProgramOfThought("question -> answer: int"),
         CodeAct("question -> answer: int", tools=[search]),
+        ReActV2("question -> answer: int", tools=[search]),
         RLM("context, question -> answer: int"),
         MultiChainComparison("question -> answer: int"),
         BestOfN(ChainOfThought("question -> answer: int"), 2, lambda inputs, prediction: 1.0, 1.0),
@@ -131,7 +133,7 @@ def test_every_program_of_dspys_is_read(program: Module) -> None:
     for path, predictor in program.named_predictors():
         assert predictor.signature.instructions == f"What {path} of {kind} was told to do."
         assert all("$" not in field.description for field in predictor.signature.fields.values())
-        values = dict.fromkeys(predictor.signature.input_fields, "x")
+        values = {name: "x" for name, field in predictor.signature.input_fields.items() if field.type is str}
         answer = {name: predictor.demos[0][name] for name in predictor.signature.output_fields}
         lm = ScriptedLM([json.dumps(answer)])
         with context(lm=lm):

@@ -10,9 +10,15 @@ from uuid import UUID
 import pytest
 from pydantic import BaseModel
 
+from homefire.engine.scripted_engine import ScriptedLM
 from homefire.errors import SignatureError
+from homefire.modules.chat_format import ChatFormat
+from homefire.modules.json_format import JsonFormat
+from homefire.modules.predict import Predict
+from homefire.modules.settings import context
 from homefire.modules.signature import InputField, OutputField, Signature
 from homefire.modules.type_words import in_words
+from homefire.modules.xml_format import XmlFormat
 
 
 class Review(Signature):
@@ -220,6 +226,27 @@ def test_fields_may_be_called_like_methods_of_signatures() -> None:
     assert list(Named.fields) == ["insert", "fields", "instructions", "delete"] and Named.instructions == "Name it."
     assert list(Named.delete("delete").fields) == ["insert", "fields", "instructions"]
     assert list(Below.fields) == ["insert", "more", "fields", "instructions", "delete"] and Below.instructions == "Name it."
+
+
+def test_a_prefix_is_warned_of() -> None:
+    for field in (InputField, OutputField):
+        with pytest.warns(UserWarning, match=rf"{field.__name__}\(prefix='Question:'\) shows nothing") as warned:
+            field(prefix="Question:", desc="what is asked")
+        assert warned[0].filename == __file__
+
+
+@pytest.mark.parametrize("form", [JsonFormat(), ChatFormat(), XmlFormat()])
+def test_an_output_that_an_answer_leaves_out_is_its_default(form: Any) -> None:
+    class Rate(Signature):
+        text: str = InputField()
+        stars: int = OutputField()
+        why: str | None = OutputField(default=None)
+
+    only = Rate.delete("why")
+    lm = ScriptedLM([form.answer(only, {"stars": 4}), form.answer(Rate, {"stars": 4, "why": "so"})])
+    with context(lm=lm, format=form):
+        assert Predict(Rate)(text="Fine.").toDict() == {"stars": 4, "why": None}
+        assert Predict(Rate)(text="Fine.").toDict() == {"stars": 4, "why": "so"}
 
 
 def test_pairs_of_types_and_fields_are_a_signature() -> None:

@@ -88,6 +88,14 @@ def test_calls_are_made_at_once_and_results_keep_their_order() -> None:
     assert [one.value for one in asyncio.run(calls.aexecute({"meet": meet})).tool_call_results] == [3, 1, 2]
 
 
+def test_calls_are_made_as_dspys_users_write_them() -> None:
+    args = {"day": "2024-02-29", "short": True}
+    calls = ToolCalls(tool_calls=[ToolCalls.ToolCall(name="weekday", args=args)])
+    assert calls == ToolCalls.from_dict_list(tool_calls_dicts=[{"name": "weekday", "args": args}])
+    assert calls.tool_calls[0].execute(functions={"weekday": weekday}) == calls.tool_calls[0].execute([weekday]) == "Thu"
+    assert calls.execute(functions=[weekday]).tool_call_results[0].value == "Thu"
+
+
 def test_a_call_that_fails_is_a_result() -> None:
     calls = ToolCalls.from_dict_list([{"name": "fail", "args": {"reason": "late"}}, {"name": "weekday", "args": {"day": "2024-03-01"}}])
     failed, whole = calls.execute(TOOLS).tool_call_results
@@ -107,7 +115,7 @@ def test_a_tool_that_is_not_there() -> None:
     calls = ToolCalls.from_dict_list([{"name": "other", "args": {}}])
     with pytest.raises(InputError, match=r"no tool 'other'; there are: weekday, fail"):
         calls.execute(TOOLS)
-    with pytest.raises(InputError, match=r"calls\.execute\(tools=\[\.\.\.\]\)"):
+    with pytest.raises(InputError, match=r"calls\.execute\(\[\.\.\.\]\)"):
         calls.execute()
 
 
