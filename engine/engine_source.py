@@ -116,6 +116,12 @@ class EngineSource:
             return engine
         return await self._start.result()
 
+    def close(self) -> None:
+        """Ends the engine, where it runs and was not handed in."""
+        engine = self._engine
+        if engine is not None and engine is not self.given:
+            engine.close()
+
     @property
     def identity_known(self) -> bool:
         """Whether `identity` is quick."""

@@ -10,7 +10,17 @@ from dataclasses import dataclass
 
 from homefire.engine.dialects import Dialect
 from homefire.engine.http_answer import excerpt
-from homefire.errors import CallTimeout, HomefireError, ServerError
+from homefire.errors import (
+    CallTimeout,
+    HomefireError,
+    KeyRefused,
+    PaymentRefused,
+    RequestRefused,
+    ServerBroken,
+    ServerError,
+    ServerUnreachable,
+    TooManyRequests,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,10 +77,10 @@ class Refused(Exception):
         self.said = said
         self.param = param
 
-    def error(self, endpoint: Endpoint) -> ServerError:
+    def error(self, endpoint: Endpoint) -> RequestRefused:
         """The error for the user, when no other body would do."""
         told = "" if self.status != 404 else f" Check that the server has a model {endpoint.model!r} and that the address is right."
-        return ServerError(f"{endpoint.where} refused the request ({self.status}): {excerpt(self.said, 500)}.{told}")
+        return RequestRefused(f"{endpoint.where} refused the request ({self.status}): {excerpt(self.said, 500)}.{told}")
 
 
 def explained(error: Exception, endpoint: Endpoint) -> Exception:
@@ -88,7 +98,7 @@ def explained(error: Exception, endpoint: Endpoint) -> Exception:
     if isinstance(error, APITimeoutError):
         return CallTimeout(f"{endpoint.where} did not answer in time ({tries}). Give LM(timeout=...) more seconds, or see its log.")
     if isinstance(error, APIStatusError):
-        return _status(error.status_code, _said(error.body, error.message), error.param or "", endpoint, tries)
+        return _status(error.status_code, _said(error.body, error.message), error.param or "", endpoint, tries, error.code)
     if isinstance(error, APIConnectionError):
         return _unreachable(error, endpoint, tries)
     if isinstance(error, APIError):
@@ -132,25 +142,28 @@ def _first(text: str, *patterns: str) -> int | None:
     return next((int(match[1]) for pattern in patterns if (match := re.search(pattern, text))), None)
 
 
-def _status(status: int, said: str, param: str, endpoint: Endpoint, tries: str) -> Exception:
+def _status(status: int, said: str, param: str, endpoint: Endpoint, tries: str, code: str | None) -> Exception:
     said = _clean(said, endpoint)
     if status in (401, 403):
         names = " or ".join(endpoint.key_names) or "api_key"
         state = "the key was not accepted" if endpoint.api_key else "it wants a key and got none"
-        return ServerError(f"{endpoint.where}: {state} ({status}: {said}). Set {names} in the environment, or give LM(api_key=...).")
-    if status in (408, 429) or status >= 500:
-        what = {429: "has too much to do", 408: "gave up waiting"}.get(status, "failed")
-        advice = "Wait, or have fewer calls in flight." if status == 429 else "See the server's log."
-        return ServerError(f"{endpoint.where} {what} ({status}, {tries}): {said}. {advice}")
+        return KeyRefused(f"{endpoint.where}: {state} ({status}: {said}). Set {names} in the environment, or give LM(api_key=...).")
+    if status == 402 or code == "insufficient_quota":
+        return PaymentRefused(f"{endpoint.where} wants to be paid ({status}): {said}. See the account that the key belongs to.")
+    if status == 429:
+        return TooManyRequests(f"{endpoint.where} has too much to do ({status}, {tries}): {said}. Wait, or have fewer calls in flight.")
+    if status == 408 or status >= 500:
+        what = "gave up waiting" if status == 408 else "failed"
+        return ServerBroken(f"{endpoint.where} {what} ({status}, {tries}): {said}. See the server's log.")
     return Refused(status, said, param)
 
 
-def _unreachable(error: Exception, endpoint: Endpoint, tries: str) -> ServerError:
+def _unreachable(error: Exception, endpoint: Endpoint, tries: str) -> ServerUnreachable:
     cause = error.__cause__
     why = f"{type(cause).__name__}: {cause}" if cause is not None else str(error)
     local, far = "Is the server running? `homefire serve` starts one for a local model.", "Is the network up, and is the address right?"
-    advice = local if endpoint.is_local else far
-    return ServerError(f"{endpoint.where} could not be reached, or hung up without an answer ({tries}): {_clean(why, endpoint)}. {advice}")
+    said = f"{_clean(why, endpoint)}. {local if endpoint.is_local else far}"
+    return ServerUnreachable(f"{endpoint.where} could not be reached, or hung up without an answer ({tries}): {said}")
 
 
 def _said(body: object, message: str) -> str:

@@ -158,6 +158,20 @@ class LM:
             self._check_adapter()
         return self._source.engine()
 
+    def launch(self) -> None:
+        """Starts the engine now rather than with the first call."""
+        self.engine()
+
+    def close(self) -> None:
+        """Ends the engine, which other LMs of the same model and settings may share; the next call starts it again."""
+        self._source.close()
+
+    async def aclose(self) -> None:
+        """As `close`, awaited."""
+        await asyncio.to_thread(self.close)
+
+    kill = close
+
     @property
     def model(self) -> str:
         """Name of the model, without the prefix that chooses the engine on this machine."""

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 __version__ = "0.1.0"
 
 _DEFINED_IN = {
+    "Adapter": "homefire.modules.adapter",
     "AdapterError": "homefire.errors",
     "AdapterParseError": "homefire.other_names",
     "AdapterStore": "homefire.engine.adapters",
@@ -19,6 +20,7 @@ _DEFINED_IN = {
     "AssertionFailed": "homefire.modules.assertions",
     "Audio": "homefire.modules.media",
     "BaseCallback": "homefire.engine.callbacks",
+    "BaseLM": "homefire.engine.own_lm",
     "BaseModule": "homefire.other_names",
     "BestOfN": "homefire.modules.best_of_n",
     "BootstrapFewShot": "homefire.optimizers.few_shot",
@@ -33,6 +35,7 @@ _DEFINED_IN = {
     "CodeExecutionError": "homefire.errors",
     "CodeInterpreter": "homefire.modules.interpreter",
     "CodeInterpreterError": "homefire.errors",
+    "ColBERTv2": "homefire.retrieval.colbert_client",
     "Completion": "homefire.engine.request",
     "Completions": "homefire.modules.example",
     "ConfigError": "homefire.errors",
@@ -42,6 +45,9 @@ _DEFINED_IN = {
     "DSPyError": "homefire.other_names",
     "DiskError": "homefire.errors",
     "Document": "homefire.modules.document",
+    "Embedder": "homefire.modules.embedder",
+    "Embeddings": "homefire.modules.embeddings",
+    "EmbeddingsWithScores": "homefire.modules.embeddings",
     "EngineError": "homefire.errors",
     "EngineSettings": "homefire.engine.settings",
     "Evaluate": "homefire.optimizers.evaluate",
@@ -66,10 +72,17 @@ _DEFINED_IN = {
     "JsonFormat": "homefire.modules.json_format",
     "KNN": "homefire.modules.knn",
     "LM": "homefire.engine.lm",
+    "LMAuthError": "homefire.other_names",
+    "LMBillingError": "homefire.other_names",
     "LMConfigurationError": "homefire.other_names",
+    "LMError": "homefire.other_names",
+    "LMInvalidRequestError": "homefire.other_names",
     "LMNotConfiguredError": "homefire.other_names",
     "LMProviderError": "homefire.other_names",
+    "LMRateLimitError": "homefire.other_names",
+    "LMServerError": "homefire.other_names",
     "LMTimeoutError": "homefire.other_names",
+    "LMTransportError": "homefire.other_names",
     "LMUnsupportedModelError": "homefire.other_names",
     "LabeledFewShot": "homefire.optimizers.few_shot",
     "LocalInterpreter": "homefire.modules.local_interpreter",
@@ -90,11 +103,13 @@ _DEFINED_IN = {
     "RAG": "homefire.modules.rag",
     "RLM": "homefire.modules.rlm",
     "ReAct": "homefire.modules.react",
-    "ReActV2": "homefire.modules.react",
+    "ReActV2": "homefire.modules.react_v2",
     "Reasoning": "homefire.modules.reasoning",
     "Refine": "homefire.modules.refine",
     "Request": "homefire.engine.request",
     "Restarted": "homefire.modules.field_stream",
+    "Retrieve": "homefire.modules.retrieve",
+    "Retriever": "homefire.modules.retriever",
     "Sampling": "homefire.engine.request",
     "SandboxSerializable": "homefire.modules.sandbox_values",
     "ScriptedLM": "homefire.engine.scripted_engine",
@@ -129,6 +144,7 @@ _DEFINED_IN = {
     "field_match": "homefire.optimizers.metrics",
     "inspect_history": "homefire.engine.history",
     "instrument": "homefire.modules.telemetry",
+    "is_retryable_lm_error": "homefire.other_names",
     "load": "homefire.modules.saved_program",
     "majority": "homefire.modules.majority",
     "make_signature": "homefire.other_names",
@@ -143,12 +159,14 @@ _DEFINED_IN = {
     "uninstrument": "homefire.modules.telemetry",
 }
 
-_NAMESPACES = ("datasets", "evaluate", "streaming", "teleprompt", "utils")
+_NAMESPACES = ("adapters", "datasets", "evaluate", "retrievers", "streaming", "teleprompt", "utils")
 """Modules of names, as in `homefire.evaluate.answer_exact_match`; loaded when first used."""
 
 if TYPE_CHECKING:
+    from homefire import adapters as adapters
     from homefire import datasets as datasets
     from homefire import evaluate as evaluate
+    from homefire import retrievers as retrievers
     from homefire import streaming as streaming
     from homefire import teleprompt as teleprompt
     from homefire import utils as utils
@@ -156,6 +174,7 @@ if TYPE_CHECKING:
     from homefire.engine.callbacks import BaseCallback as BaseCallback
     from homefire.engine.history import inspect_history as inspect_history
     from homefire.engine.lm import LM as LM
+    from homefire.engine.own_lm import BaseLM as BaseLM
     from homefire.engine.request import Completion as Completion
     from homefire.engine.request import Media as Media
     from homefire.engine.request import Message as Message
@@ -184,6 +203,7 @@ if TYPE_CHECKING:
     from homefire.errors import SignatureError as SignatureError
     from homefire.errors import TrainingError as TrainingError
     from homefire.errors import UnknownModel as UnknownModel
+    from homefire.modules.adapter import Adapter as Adapter
     from homefire.modules.assertions import Assert as Assert
     from homefire.modules.assertions import AssertionFailed as AssertionFailed
     from homefire.modules.assertions import Suggest as Suggest
@@ -197,6 +217,9 @@ if TYPE_CHECKING:
     from homefire.modules.code_act import CodeAct as CodeAct
     from homefire.modules.custom_type import Type as Type
     from homefire.modules.document import Document as Document
+    from homefire.modules.embedder import Embedder as Embedder
+    from homefire.modules.embeddings import Embeddings as Embeddings
+    from homefire.modules.embeddings import EmbeddingsWithScores as EmbeddingsWithScores
     from homefire.modules.example import Completions as Completions
     from homefire.modules.example import Example as Example
     from homefire.modules.example import Prediction as Prediction
@@ -223,9 +246,11 @@ if TYPE_CHECKING:
     from homefire.modules.python_interpreter import PythonInterpreter as PythonInterpreter
     from homefire.modules.rag import RAG as RAG
     from homefire.modules.react import ReAct as ReAct
-    from homefire.modules.react import ReActV2 as ReActV2
+    from homefire.modules.react_v2 import ReActV2 as ReActV2
     from homefire.modules.reasoning import Reasoning as Reasoning
     from homefire.modules.refine import Refine as Refine
+    from homefire.modules.retrieve import Retrieve as Retrieve
+    from homefire.modules.retriever import Retriever as Retriever
     from homefire.modules.rlm import RLM as RLM
     from homefire.modules.sandbox_values import SandboxSerializable as SandboxSerializable
     from homefire.modules.saved_program import load as load
@@ -266,14 +291,23 @@ if TYPE_CHECKING:
     from homefire.other_names import BaseModule as BaseModule
     from homefire.other_names import ContextWindowExceededError as ContextWindowExceededError
     from homefire.other_names import DSPyError as DSPyError
+    from homefire.other_names import LMAuthError as LMAuthError
+    from homefire.other_names import LMBillingError as LMBillingError
     from homefire.other_names import LMConfigurationError as LMConfigurationError
+    from homefire.other_names import LMError as LMError
+    from homefire.other_names import LMInvalidRequestError as LMInvalidRequestError
     from homefire.other_names import LMNotConfiguredError as LMNotConfiguredError
     from homefire.other_names import LMProviderError as LMProviderError
+    from homefire.other_names import LMRateLimitError as LMRateLimitError
+    from homefire.other_names import LMServerError as LMServerError
     from homefire.other_names import LMTimeoutError as LMTimeoutError
+    from homefire.other_names import LMTransportError as LMTransportError
     from homefire.other_names import LMUnsupportedModelError as LMUnsupportedModelError
     from homefire.other_names import ensure_signature as ensure_signature
+    from homefire.other_names import is_retryable_lm_error as is_retryable_lm_error
     from homefire.other_names import make_signature as make_signature
     from homefire.retrieval.chunks import Chunker as Chunker
+    from homefire.retrieval.colbert_client import ColBERTv2 as ColBERTv2
     from homefire.retrieval.encoder import HashEncoder as HashEncoder
     from homefire.retrieval.index import Index as Index
     from homefire.retrieval.passage import Passage as Passage

@@ -52,11 +52,15 @@ class MissingExtra(HomefireError, ImportError):
         self.extra = extra
 
 
-class EngineError(HomefireError):
+class ModelError(HomefireError):
+    """A call of a language model failed; base of what engines and servers raise, but for wrong configurations and unknown models."""
+
+
+class EngineError(ModelError):
     """The engine could not be started or broke while running."""
 
 
-class ContextTooLong(HomefireError):
+class ContextTooLong(ModelError):
     """A prompt has more tokens than the model's context holds; raised before anything is computed."""
 
     def __init__(self, prompt_tokens: int, context_tokens: int, model: str) -> None:
@@ -85,11 +89,35 @@ class ConstraintError(ParseError):
         """One sentence for each, naming the field, the value and what was wanted; shown to the model when it is asked again."""
 
 
-class ServerError(HomefireError):
+class ServerError(ModelError):
     """A model server refused a request, answered with something that is no answer, or could not be reached."""
 
 
-class CallTimeout(HomefireError):
+class KeyRefused(ServerError):
+    """The server did not accept the key, or got none."""
+
+
+class PaymentRefused(ServerError):
+    """The server wants to be paid, or the quota is used up."""
+
+
+class TooManyRequests(ServerError):
+    """The server has too much to do; tried again as often as the LM was told to."""
+
+
+class RequestRefused(ServerError):
+    """The server does not take such a request."""
+
+
+class ServerBroken(ServerError):
+    """The server failed while it answered; tried again as often as the LM was told to."""
+
+
+class ServerUnreachable(ServerError):
+    """No server answered, or it hung up; tried again as often as the LM was told to."""
+
+
+class CallTimeout(ModelError):
     """A call took longer than its timeout and was given up; what it held is free again."""
 
 

@@ -8,20 +8,32 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from homefire.errors import CallTimeout, ConfigError, ContextTooLong, HomefireError, ParseError, ServerError, UnknownModel
+from homefire import errors
 from homefire.modules.module import Module
 from homefire.modules.signature import Signature
 from homefire.modules.signature import make_signature as _of_fields
 
-AdapterParseError = ParseError
+AdapterParseError = errors.ParseError
 BaseModule = Module
-ContextWindowExceededError = ContextTooLong
-DSPyError = HomefireError
-LMConfigurationError = ConfigError
-LMNotConfiguredError = ConfigError
-LMProviderError = ServerError
-LMTimeoutError = CallTimeout
-LMUnsupportedModelError = UnknownModel
+ContextWindowExceededError = errors.ContextTooLong
+DSPyError = errors.HomefireError
+LMAuthError = errors.KeyRefused
+LMBillingError = errors.PaymentRefused
+LMConfigurationError = errors.ConfigError
+LMError = errors.ModelError
+LMInvalidRequestError = errors.RequestRefused
+LMNotConfiguredError = errors.ConfigError
+LMProviderError = errors.ServerError
+LMRateLimitError = errors.TooManyRequests
+LMServerError = errors.ServerBroken
+LMTimeoutError = errors.CallTimeout
+LMTransportError = errors.ServerUnreachable
+LMUnsupportedModelError = errors.UnknownModel
+
+
+def is_retryable_lm_error(error: BaseException) -> bool:
+    """Whether the same call may well work a little later; an LM has tried that as often as it was told to."""
+    return isinstance(error, errors.TooManyRequests | errors.ServerBroken | errors.ServerUnreachable | errors.CallTimeout)
 
 
 def ensure_signature(signature: str | type[Signature], instructions: str | None = None) -> type[Signature]:

@@ -201,7 +201,8 @@ class _FollowUp:
         if isinstance(error, ConstraintError):
             most, problems = MOST_RETRIES, error.problems
         else:
-            most = 0 if self.model.info.structured == "grammar" else 1
+            enforced = answer.request.grammar is not None and self.model.info.structured == "grammar"
+            most = 0 if enforced else 1
             problems = ("the answer did not have the form that was asked for",)
         if answer.retries >= most:
             raise error

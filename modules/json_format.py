@@ -16,6 +16,7 @@ from homefire.engine.request import Message
 from homefire.errors import ParseError
 from homefire.modules.chat_turns import ChatTurns
 from homefire.modules.format import Choices, Closing
+from homefire.modules.formatting import Formatting
 from homefire.modules.json_prefix import longest_whole, read_prefix, shown
 from homefire.modules.json_schema import object_schema
 from homefire.modules.loose_json import read_json
@@ -26,7 +27,7 @@ from homefire.modules.type_grammar import TypeGrammar
 from homefire.modules.values import ValueType, value_type
 
 
-class JsonFormat:
+class JsonFormat(Formatting):
     """The default Format."""
 
     def render(self, signature: type[Signature], demos: Sequence[Mapping[str, Any]], inputs: Mapping[str, Any]) -> tuple[Message, ...]:

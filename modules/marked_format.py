@@ -15,6 +15,7 @@ from homefire.engine.grammar import Grammar
 from homefire.engine.request import Message
 from homefire.modules.chat_turns import ChatTurns
 from homefire.modules.format import Choices, Closing
+from homefire.modules.formatting import Formatting
 from homefire.modules.marked_answer import MarkedAnswers
 from homefire.modules.marks import Part
 from homefire.modules.prompt_text import correction_text, system_text
@@ -22,7 +23,7 @@ from homefire.modules.signature import Field, Signature
 from homefire.modules.values import ValueType
 
 
-class MarkedFormat(ABC):
+class MarkedFormat(Formatting, ABC):
     """A Format; its subclasses are the `Marks` and say how they are explained."""
 
     def __init__(self) -> None:

@@ -17,12 +17,13 @@ from homefire.engine.request import Message, Request
 from homefire.errors import ConfigError, InputError
 from homefire.modules.chat_turns import ChatTurns
 from homefire.modules.format import Choices, Closing, Format
+from homefire.modules.formatting import Formatting
 from homefire.modules.json_format import JsonFormat
 from homefire.modules.prompt_text import described, input_text, system_text
 from homefire.modules.signature import Field, Signature, make_signature
 
 
-class TwoStepFormat:
+class TwoStepFormat(Formatting):
     """A Format whose prompts ask for free text; its grammar, its answers and what reads them are those of the second step.
 
     >>> from homefire.engine.scripted_engine import ScriptedLM

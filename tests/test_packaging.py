@@ -43,7 +43,8 @@ def test_type_checkers_see_the_names_that_programs_see() -> None:
 
 
 def test_every_folder_is_a_package_of_the_wheel() -> None:
-    packages = {"homefire", *(f"homefire.{folder}" for folder in FOLDERS)}
+    inner = {path.parent.name for path in (ROOT / "homefire").glob("*/__init__.py")} - set(FOLDERS)
+    packages = {"homefire", *(f"homefire.{folder}" for folder in (*FOLDERS, *inner))}
     assert set(PYPROJECT["tool"]["setuptools"]["packages"]) == packages
     assert set(PYPROJECT["tool"]["setuptools"]["package-dir"]) == packages
 

@@ -14,6 +14,7 @@ from concurrent.futures import CancelledError
 import pytest
 
 import tests.engine.fake_server as fake
+from homefire import errors
 from homefire.engine.remote import RemoteSettings, close_remote_engines, remote_engine
 from homefire.errors import CallTimeout, EngineError, ServerError
 from tests.engine.fake_server import ASK, FakeServer, answer, choice, engine, events, status
@@ -54,7 +55,23 @@ GARBAGE = {
         status(401, {"error": {"message": "bad key secret-key"}}),
         r"key was not accepted \(401: bad key \*\*\*\). Set OPENAI_API_KEY",
     ),
+    "no money": (status(402, {"error": {"message": "top up"}}), r"wants to be paid \(402\): top up"),
+    "no quota": (status(429, {"error": {"message": "over", "code": "insufficient_quota"}}), r"wants to be paid \(429\): over"),
+    "no such model": (status(404, {"error": {"message": "who?"}}), r"refused the request \(404\): who\?"),
     "too long a wait": (status(429, {"error": "slow down"}, {"retry-after": "600"}), r"has too much to do \(429.*slow down"),
+}
+
+
+KINDS = {
+    "a server error": errors.ServerBroken,
+    "a gateway's page": errors.ServerBroken,
+    "a wrong key": errors.KeyRefused,
+    "no money": errors.PaymentRefused,
+    "no quota": errors.PaymentRefused,
+    "no such model": errors.RequestRefused,
+    "too long a wait": errors.TooManyRequests,
+    "a reset": errors.ServerUnreachable,
+    "nothing": errors.ServerUnreachable,
 }
 
 
@@ -63,7 +80,7 @@ def test_garbage_is_an_error_and_the_engine_goes_on(server: FakeServer, fault: s
     reply, says = GARBAGE[fault]
     server.replies = [reply]
     made = engine(server)
-    with pytest.raises(ServerError, match=says) as caught:
+    with pytest.raises(KINDS.get(fault, ServerError), match=says) as caught:
         made.submit(ASK).result(60)
     assert "secret-key" not in str(caught.value) and caught.value.__cause__ is None
     assert made.submit(ASK).result(60)[0].text == "hello"

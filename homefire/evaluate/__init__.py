@@ -5,6 +5,7 @@ Holds no code: names of `optimizers`, gathered under the name that other systems
 
 from __future__ import annotations
 
+from homefire.evaluate import metrics
 from homefire.optimizers.comparison import Comparison, compare
 from homefire.optimizers.evaluate import Evaluate, EvaluationFailed, EvaluationInterrupted
 from homefire.optimizers.evaluation_result import EvaluationResult
@@ -29,5 +30,6 @@ __all__ = [
     "answer_passage_match",
     "compare",
     "field_match",
+    "metrics",
     "normalize_text",
 ]
