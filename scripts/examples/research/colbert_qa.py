@@ -1,7 +1,7 @@
 """ColBERT-QA: answers read from passages, and data for the next retriever. Run: .venv/bin/python scripts/examples/research/colbert_qa.py
 
 After Khattab, Potts and Zaharia 2020, arXiv 2007.00814. A reader looks for a span in each passage that the retriever found, and the
-best span over all passages is the answer (section 3). Relevance-guided supervision (the same) makes the training data of the next
+best span over all passages is the answer. Relevance-guided supervision (the same) makes the training data of the next
 retriever from questions and answers alone: passages ranked high that hold the answer are positives, others ranked high are negatives.
 """
 
@@ -105,7 +105,7 @@ def relevance_guided(
     depth_negative: int = 50,
     seed: int = 0,
 ) -> Iterator[Supervision]:
-    """Training data for the next round of a retriever from what the present one finds (section 3).
+    """Training data for the next round of a retriever from what the present one finds (relevance-guided supervision).
 
     Questions without a positive or a negative teach nothing and are left out.
 

@@ -1,6 +1,6 @@
 """IReRa: choosing among thousands of labels. Run: .venv/bin/python scripts/examples/research/irera.py "open a zip file"
 
-After D'Oosterlinck et al. 2024, arXiv 2401.12178. Infer-Retrieve-Rank (section 3): a model infers terms from the text, a frozen retriever
+After D'Oosterlinck et al. 2024, arXiv 2401.12178. Infer-Retrieve-Rank: a model infers terms from the text, a frozen retriever
 finds the labels near each term, their similarities are weighted by how frequent a label is, and a model ranks the best ones. A label has
 the weight log10(A p + 1) for its share p of the labels that were given so far; without an A, all have the same.
 """
@@ -22,7 +22,7 @@ import homefire
 from homefire import Prediction, Signature
 
 MOST_CANDIDATES = 50
-"""What the paper ranks (section 3)."""
+"""What the paper ranks."""
 Terms = Annotated[list[Annotated[str, MaxLen(40)]], MinLen(1), MaxLen(5)]
 Ranking = Annotated[list[Annotated[int, Ge(1), Le(MOST_CANDIDATES)]], MinLen(1), MaxLen(10)]
 

@@ -1,6 +1,6 @@
 """PATH: training data for a retriever, from passages alone. Run: .venv/bin/python scripts/examples/research/path.py --most 20
 
-After Xian et al. 2024, arXiv 2406.11706. A model writes questions that each passage answers (section 3); hard negatives are what a
+After Xian et al. 2024, arXiv 2406.11706. A model writes questions that each passage answers; hard negatives are what a
 retriever ranks high for the question besides the passage. Questions for which the retriever does not find the passage again are dropped.
 The prompt is a parameter of the training: `PATH` is a program like any other, so optimizers can tune its instructions for the score of the
 retriever that comes out.

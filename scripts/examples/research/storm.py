@@ -26,7 +26,7 @@ from homefire import Prediction, Signature
 Few = Annotated[list[Annotated[str, MaxLen(60)]], MinLen(1), MaxLen(3)]
 Numbers = Annotated[list[Annotated[int, Ge(1)]], MaxLen(3)]
 BASICS = "a newcomer, who wants the basic facts"
-"""The perspective that every article has (section 3.2)."""
+"""The perspective that every article has."""
 NOTHING = "No source says anything about that."
 
 
