@@ -123,7 +123,7 @@ def fields_of(program: Module, columns: Collection[str]) -> type[Signature]:
         case ChainOfThought():
             return program.predict.signature
         case RAG():
-            return program.predict.signature.delete("context")
+            return program.task
     known: dict[str, Field] = {}
     outputs: dict[str, Field] = {}
     for predictor in program.predictors():
