@@ -6,16 +6,21 @@ Knows no text, no encoder and no index: rows and numbers only.
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 from homefire.errors import MissingExtra
+from homefire.retrieval.dense_lists import map_lists, write_lists
+from homefire.retrieval.dense_plan import DensePlan, DenseReport, choose_plan
 from homefire.retrieval.encoder import Vectors
 
 if TYPE_CHECKING:
     from types import ModuleType
 
+    import faiss
     import numpy as np
     import numpy.typing as npt
 
@@ -24,55 +29,57 @@ Scores: TypeAlias = "npt.NDArray[np.float32]"
 Mask: TypeAlias = "npt.NDArray[np.bool_] | None"
 """Shape `(rows,)`: true for rows that may be returned; None means all of them."""
 
-Kind = Literal["flat"]
 VECTORS = "vectors.npy"
+LISTS = "lists.faiss"
 REPORT = "dense.json"
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DensePlan:
-    """How a dense part is searched."""
-
-    kind: Kind = "flat"
-    """`flat` compares a query with every vector."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DenseReport:
-    """What was written."""
-
-    kind: Kind
-    rows: int
-    dim: int
-    recall: float
-    """Share of the true ten best that a search finds, measured on a sample; 1 for `flat`, which is exact."""
+_BEST = 10
+"""Ranks that the measured recall counts."""
+_RESCORED = 100
+"""Candidates from the lists whose exact scores decide, at least."""
+_ONE_CORE = 2**25
+"""Multiplications up to which a search stays on one core: waking more takes longer where others want them too."""
+_QUERIES = 100
+"""Queries on which the recall is measured."""
+_SELECTIVE = 10
+"""A mask that leaves less than one row in this many is searched by looking at the rows that it leaves."""
 
 
 def write_dense(folder: Path, vectors: Vectors, plan: DensePlan | None = None) -> DenseReport:
-    """Writes the vectors into the folder, which exists and is empty.
+    """Writes the vectors into the folder, which exists and is empty, and what is needed to search them.
 
     Args:
         folder: Where the files go.
-        vectors: Shape `(rows, dim)`; may be a memory map.
-        plan: How it will be searched; none chooses by size and machine.
+        vectors: Shape `(rows, dim)`, float32; may be a memory map. They are read piece by piece.
+        plan: How they will be searched; none chooses by their number and the machine.
+
+    Raises:
+        MissingExtra: faiss is not installed.
     """
     import numpy as np
 
-    plan = plan or DensePlan()
+    plan = plan or choose_plan(*vectors.shape)
     rows, dim = vectors.shape
     np.save(folder / VECTORS, np.ascontiguousarray(vectors, dtype=np.float32))
-    report = DenseReport(kind=plan.kind, rows=rows, dim=dim, recall=1.0)
-    (folder / REPORT).write_text(json.dumps(asdict(report), indent=2), encoding="utf-8")
+    report = DenseReport(kind=plan.kind, rows=rows, dim=dim)
+    _write_report(folder, report)
+    if plan.kind == "lists" and rows:
+        stored, lists = np.load(folder / VECTORS, mmap_mode="r"), min(plan.lists, rows)
+        write_lists(folder / LISTS, stored, lists)
+        report = _measured(DensePart(stored, report, map_lists(folder / LISTS)), lists, plan.recall)
+        _write_report(folder, report)
     return report
 
 
 class DensePart:
     """A written part, memory-mapped. Methods may be called from any thread."""
 
-    def __init__(self, vectors: Vectors, report: DenseReport) -> None:
+    def __init__(self, vectors: Vectors, report: DenseReport, lists: faiss.IndexIVF | None = None) -> None:
         self.vectors = vectors
+        """Shape `(rows, dim)`, float32, a memory map."""
         self.report = report
         self.rows, self.dim = vectors.shape
+        self._lists = lists
         self._faiss = _faiss()
 
     @classmethod
@@ -86,7 +93,8 @@ class DensePart:
         import numpy as np
 
         report = DenseReport(**json.loads((folder / REPORT).read_text(encoding="utf-8")))
-        return cls(np.load(folder / VECTORS, mmap_mode="r"), report)
+        vectors = np.load(folder / VECTORS, mmap_mode="r")
+        return cls(vectors, report, map_lists(folder / LISTS) if report.lists else None)
 
     def search(self, queries: Vectors, k: int, mask: Mask = None) -> tuple[Scores, Rows]:
         """The `k` rows whose vectors have the largest inner products with each query, best first.
@@ -101,18 +109,41 @@ class DensePart:
         """
         import numpy as np
 
-        faiss, count = self._faiss, len(queries)
         queries = np.ascontiguousarray(queries, dtype=np.float32)
-        scores = np.full((count, k), -np.inf, dtype=np.float32)
-        rows = np.full((count, k), -1, dtype=np.int64)
-        if count == 0 or self.rows == 0:
-            return scores, rows
-        selector = None if mask is None else faiss.IDSelectorBitmap(np.packbits(mask, bitorder="little"))
-        pointer = faiss.swig_ptr
-        faiss.knn_inner_product(
-            pointer(queries), pointer(self.vectors), self.dim, count, self.rows, k, pointer(scores), pointer(rows), selector
-        )
-        scores[rows < 0] = -np.inf
+        allowed = self.rows if mask is None else int(np.count_nonzero(mask))
+        if not len(queries) or not allowed:
+            return np.full((len(queries), k), -np.inf, dtype=np.float32), np.full((len(queries), k), -1, dtype=np.int64)
+        if mask is not None and allowed * _SELECTIVE < self.rows:
+            places = np.flatnonzero(mask)
+            scores, rows = self._compare(queries, self.vectors[places], k, None)
+            return scores, np.where(rows < 0, -1, places[rows])
+        if self._lists is None:
+            return self._compare(queries, self.vectors, k, mask)
+        scores, rows = self.probe(queries, k, self.report.probes, mask)
+        short = (rows < 0).sum(axis=1) > max(0, k - allowed)
+        if short.any():
+            scores[short], rows[short] = self._compare(queries[short], self.vectors, k, mask)
+        return scores, rows
+
+    def exact(self, queries: Vectors, k: int) -> tuple[Scores, Rows]:
+        """As `search`, comparing with every vector whatever the part was written for."""
+        return self._compare(queries, self.vectors, k, None)
+
+    def probe(self, queries: Vectors, k: int, probes: int, mask: Mask = None) -> tuple[Scores, Rows]:
+        """As `search`, looking into so many lists; rows with exact scores, perhaps not the best ones, perhaps fewer than there are."""
+        import numpy as np
+
+        assert self._lists is not None
+        count = min(max(_RESCORED, 2 * k), self.rows)
+        options = self._faiss.SearchParametersIVF(nprobe=probes, sel=self._selector(mask))
+        with self._cores(len(queries) * self.rows * probes // self._lists.nlist):
+            _, found = self._lists.search(queries, count, params=options)
+        exact = self.score(queries, found)
+        best = np.argsort(-exact, axis=1, kind="stable")[:, :k]
+        scores = np.full((len(queries), k), -np.inf, dtype=np.float32)
+        rows = np.full((len(queries), k), -1, dtype=np.int64)
+        scores[:, : best.shape[1]] = np.take_along_axis(exact, best, axis=1)
+        rows[:, : best.shape[1]] = np.take_along_axis(found, best, axis=1)
         return scores, rows
 
     def score(self, queries: Vectors, rows: Rows) -> Scores:
@@ -127,11 +158,71 @@ class DensePart:
         """
         import numpy as np
 
-        scores = np.empty(rows.shape, dtype=np.float32)
-        for query, places, row in zip(queries, rows, scores, strict=True):
-            np.matmul(self.vectors[places], query, out=row)
+        scores = np.full(rows.shape, -np.inf, dtype=np.float32)
+        if self.rows:
+            for query, places, row in zip(queries, rows, scores, strict=True):
+                np.matmul(self.vectors[places], query, out=row)
         scores[rows < 0] = -np.inf
         return scores
+
+    def _compare(self, queries: Vectors, vectors: Vectors, k: int, mask: Mask) -> tuple[Scores, Rows]:
+        """Every vector compared, as FAISS's flat index does it, without an index that holds the vectors once more."""
+        import numpy as np
+
+        scores = np.empty((len(queries), k), dtype=np.float32)
+        rows = np.empty((len(queries), k), dtype=np.int64)
+        at = self._faiss.swig_ptr
+        with self._cores(len(queries) * len(vectors)):
+            self._faiss.knn_inner_product(
+                *(at(queries), at(vectors), self.dim, len(queries), len(vectors), k, at(scores), at(rows), self._selector(mask))
+            )
+        scores[rows < 0] = -np.inf
+        return scores, rows
+
+    def _selector(self, mask: Mask) -> faiss.IDSelector | None:
+        import numpy as np
+
+        return None if mask is None else self._faiss.IDSelectorBitmap(np.packbits(mask, bitorder="little"))
+
+    @contextmanager
+    def _cores(self, comparisons: int) -> Iterator[None]:
+        """Keeps a small search on one core. The number holds for the calling thread only."""
+        if comparisons * self.dim > _ONE_CORE:
+            yield
+            return
+        before = self._faiss.omp_get_max_threads()
+        self._faiss.omp_set_num_threads(1)
+        try:
+            yield
+        finally:
+            self._faiss.omp_set_num_threads(before)
+
+
+def _measured(part: DensePart, lists: int, wanted: float) -> DenseReport:
+    """Finds the number of lists that a search must look into for the wanted recall.
+
+    The queries are rows of the part, turned by random numbers until their inner product with the row is about 0.7, as questions are from
+    the passages that answer them.
+    """
+    import numpy as np
+
+    random = np.random.default_rng(0)
+    rows = part.vectors[np.sort(random.choice(part.rows, min(part.rows, _QUERIES), replace=False))]
+    noise = random.standard_normal(rows.shape, dtype=np.float32)
+    noise *= np.linalg.norm(rows, axis=1, keepdims=True) / np.linalg.norm(noise, axis=1, keepdims=True)
+    queries = 0.7 * rows + 0.7 * noise
+    _, best = part.exact(queries, _BEST)
+    probes = 1
+    while True:
+        _, found = part.probe(queries, _BEST, probes)
+        recall = float(np.mean([np.isin(true, row).mean() for true, row in zip(best, found, strict=True)]))
+        if recall >= wanted or probes >= lists:
+            return DenseReport(kind="lists", rows=part.rows, dim=part.dim, lists=lists, probes=probes, recall=round(recall, 4))
+        probes = min(lists, probes * 2)
+
+
+def _write_report(folder: Path, report: DenseReport) -> None:
+    (folder / REPORT).write_text(json.dumps(asdict(report), indent=2), encoding="utf-8")
 
 
 def _faiss() -> ModuleType:
