@@ -5,22 +5,23 @@ Knows no language model, and of encoders only the protocol.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence, Sized
 from contextlib import contextmanager
 from pathlib import Path
 from threading import Lock
+from typing import Literal
 
 from homefire.configs.console import progress as shown_progress
 from homefire.errors import InputError
 from homefire.retrieval.chunks import Chunker
 from homefire.retrieval.document import Document
-from homefire.retrieval.encoder import Encoder
+from homefire.retrieval.encoder import Encoder, TokenEncoder
 from homefire.retrieval.filters import Where
 from homefire.retrieval.generations import WAIT_SECONDS
 from homefire.retrieval.hit import Hit
 from homefire.retrieval.index_encoders import IndexEncoders, Probe
 from homefire.retrieval.index_manifest import Manifest
-from homefire.retrieval.index_plan import plan
+from homefire.retrieval.index_plan import Plan, plan
 from homefire.retrieval.index_search import search
 from homefire.retrieval.index_stats import IndexStats, stats
 from homefire.retrieval.index_store import IndexStore
@@ -43,12 +44,14 @@ class Index(SingleQuery):
     wait_seconds = WAIT_SECONDS
     """How long a write waits for another one to end."""
 
-    def __init__(self, store: IndexStore, snapshot: Snapshot, encoder: Encoder | None) -> None:
+    def __init__(
+        self, store: IndexStore, snapshot: Snapshot, encoder: Encoder | None = None, token_encoder: TokenEncoder | None = None
+    ) -> None:
         self._store = store
         self._snapshot = snapshot
         self._mark = (0, 0, 0)
         self._refreshing = Lock()
-        self._encoders = IndexEncoders(str(store.directory), snapshot.manifest.encoder, encoder, self._probe)
+        self._encoders = IndexEncoders(str(store.directory), snapshot.manifest, encoder, token_encoder, self._probe)
 
     @classmethod
     def build(
@@ -57,10 +60,12 @@ class Index(SingleQuery):
         items: Iterable[Passage | Document],
         encoder: Encoder | None = None,
         *,
+        token_encoder: TokenEncoder | None = None,
         methods: Sequence[str] | None = None,
         chunker: Chunker | None = None,
         language: str = "english",
         keep_duplicates: bool = False,
+        token_bits: Literal[1, 2, 4] = 2,
     ) -> Index:
         """Makes an index of passages, and of documents cut into passages, in place of the one that the directory may hold.
 
@@ -70,18 +75,20 @@ class Index(SingleQuery):
             directory: Where it goes.
             items: Passages and documents.
             encoder: None takes all-minilm-l6-v2.
-            methods: Some of `dense`, `bm25` and `late`; None takes all that the encoder and the installed libraries allow.
+            token_encoder: For late interaction; None takes the token vectors of the encoder, where it has some.
+            methods: Some of `dense`, `bm25` and `late`; None takes all that the encoders and the installed libraries allow.
             chunker: Cuts documents; None takes what suits the encoder.
             language: Of the passages: names the stemmer and the stop words of BM25; `none` has neither.
             keep_duplicates: Whether passages with the same text are all searched.
+            token_bits: For each number of a token vector.
 
         Raises:
             InputError: there are no passages, two different ones share an id, or an argument cannot be used.
             DiskError: the directory cannot be written.
             MissingExtra: a library is not installed.
         """
-        made = plan(encoder, methods, chunker, language, keep_duplicates)
-        return cls._make(Path(directory), made.manifest, made.encoder, items)
+        made = plan(encoder, token_encoder, methods, chunker, language, keep_duplicates, token_bits)
+        return cls._make(Path(directory), made, items)
 
     @classmethod
     def create(
@@ -89,25 +96,28 @@ class Index(SingleQuery):
         directory: Path | str,
         encoder: Encoder | None = None,
         *,
+        token_encoder: TokenEncoder | None = None,
         methods: Sequence[str] | None = None,
         chunker: Chunker | None = None,
         language: str = "english",
         keep_duplicates: bool = False,
+        token_bits: Literal[1, 2, 4] = 2,
     ) -> Index:
         """Makes an index without passages, in place of the one that the directory may hold. Arguments and errors are those of `build`.
 
         `update` then fills it bit by bit, and goes on after a kill.
         """
-        made = plan(encoder, methods, chunker, language, keep_duplicates)
-        return cls._make(Path(directory), made.manifest, made.encoder, None)
+        made = plan(encoder, token_encoder, methods, chunker, language, keep_duplicates, token_bits)
+        return cls._make(Path(directory), made, None)
 
     @classmethod
-    def open(cls, directory: Path | str, encoder: Encoder | None = None) -> Index:
+    def open(cls, directory: Path | str, encoder: Encoder | None = None, *, token_encoder: TokenEncoder | None = None) -> Index:
         """Opens an index in milliseconds: nothing is read but the manifest and the sizes of the files.
 
         Args:
             directory: Where it is.
             encoder: The one that the index was built with; None loads it at the first search that needs it.
+            token_encoder: Likewise.
 
         Raises:
             InputError: there is no index, a file is missing or damaged, or the index was built with another encoder.
@@ -115,7 +125,7 @@ class Index(SingleQuery):
         """
         store = IndexStore(Path(directory))
         mark = store.mark()
-        index = cls(store, store.open(), encoder)
+        index = cls(store, store.open(), encoder, token_encoder)
         index._mark = mark
         return index
 
@@ -138,6 +148,16 @@ class Index(SingleQuery):
             UnknownModel: it is not on this machine.
         """
         return self._encoders.encoder
+
+    @property
+    def token_encoder(self) -> TokenEncoder:
+        """Gives the vectors of tokens; loaded now if that was not needed yet.
+
+        Raises:
+            InputError: the index has no token vectors, or its token encoder must be given.
+            UnknownModel: it is not on this machine.
+        """
+        return self._encoders.token_encoder
 
     def __len__(self) -> int:
         return len(self._snapshot)
@@ -237,37 +257,52 @@ class Index(SingleQuery):
             return False
         with self._refreshing:
             old = self._snapshot
-            new = self._store.open({view.segment.name: view.segment for view in old.views})
-            if new.manifest.encoder != old.manifest.encoder:
-                raise InputError(f"The index {str(self.directory)!r} was built anew with another encoder. Open it again with Index.open.")
+            new = self._store.open(old.opened)
+            self._require_same_encoders(new)
             self._snapshot, self._mark = new, mark
             return new.state.commit != old.state.commit
+
+    def sources(self) -> set[str]:
+        """Where its passages are from."""
+        return self._snapshot.sources()
+
+    def get(self, ids: Iterable[str]) -> dict[str, Passage]:
+        """The passages of these ids, as far as there are any that are searched."""
+        return self._snapshot.get(_texts(ids, "ids"))
+
+    def passages(self) -> Iterator[Passage]:
+        """All passages that are searched, some hundred in memory at a time."""
+        return self._snapshot.passages()
 
     def stats(self) -> IndexStats:
         """What it holds, in numbers."""
         return stats(self.directory, self._snapshot)
 
     @classmethod
-    def _make(cls, directory: Path, manifest: Manifest, encoder: Encoder | None, items: Iterable[Passage | Document] | None) -> Index:
+    def _make(cls, directory: Path, made: Plan, items: Iterable[Passage | Document] | None) -> Index:
         store = IndexStore(directory)
-        encoders = IndexEncoders(str(directory), manifest.encoder, encoder)
+        encoders = IndexEncoders(str(directory), made.manifest, made.encoder, made.token_encoder)
+        expected = len(items) if isinstance(items, Sized) else 0
         with store.generations.writing(fresh=True, wait=cls.wait_seconds) as lock:
-            writer = IndexWriter(directory, lock, manifest, None, encoders.passages if manifest.encoder else None)
+            writer = IndexWriter(directory, lock, made.manifest, None, encoders.passages, expected=expected)
             if items is not None:
-                add_all(writer, items, lambda: _chunker(manifest, encoder))
+                add_all(writer, items, lambda: _chunker(made.manifest, made.encoder))
                 writer.merge()
                 if not writer.count:
                     raise InputError("There are no passages to index; expected at least one. Check that the files you read hold text.")
-            return cls(store, writer.commit(), encoder)
+            return cls(store, writer.commit(), made.encoder, made.token_encoder)
 
     @contextmanager
     def _writing(self) -> Iterator[IndexWriter]:
         with self._store.writing(self.wait_seconds) as (lock, snapshot):
-            if snapshot.manifest.encoder != self.manifest.encoder:
-                raise InputError(f"The index {str(self.directory)!r} was built anew with another encoder. Open it again with Index.open.")
-            encode = self._encoders.passages if snapshot.manifest.encoder else None
+            self._require_same_encoders(snapshot)
             self._snapshot = snapshot
-            yield IndexWriter(self.directory, lock, snapshot.manifest, snapshot, encode)
+            yield IndexWriter(self.directory, lock, snapshot.manifest, snapshot, self._encoders.passages)
+
+    def _require_same_encoders(self, new: Snapshot) -> None:
+        before, now = self.manifest, new.manifest
+        if (before.encoder, before.token_encoder) != (now.encoder, now.token_encoder):
+            raise InputError(f"The index {str(self.directory)!r} was built anew with another encoder. Open it again with Index.open.")
 
     def _commit(self, writer: IndexWriter) -> None:
         if writer.has_changes:

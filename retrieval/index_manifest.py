@@ -27,10 +27,14 @@ class EncoderEntry:
     dim: int
     fingerprint: str | None = None
     """Differs between encoders of one name; None where the encoder has none."""
-    model: str | None = None
-    """What to load it from; None for an encoder that homefire does not know."""
     kind: str = "other"
-    """How to load it."""
+    """How to load it; `other` for one that homefire does not know."""
+    model: str | None = None
+    """Folder of the model."""
+    model_name: str | None = None
+    """Name of the model, where it is not in that folder any more."""
+    query_prompt: str | None = None
+    passage_prompt: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,8 +85,10 @@ class Manifest:
     """Of the stemmer and the stop words of BM25."""
     keep_duplicates: bool = False
     """Whether a text may stand in several passages."""
+    token_bits: Literal[1, 2, 4] = 2
+    """For each number of a token vector, once there are so many vectors that they are compressed."""
     codec: str | None = None
-    """Folder of the codec of the token vectors."""
+    """Folder of the codec that compresses them; None before."""
     segments: tuple[SegmentEntry, ...] = ()
     corpus_sha256: str = "0" * 64
     """Sum, modulo 2 to the 256, of the SHA-256 of each passage's id and text: equal for equal corpora, whatever their order."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Protocol
 
 from homefire.errors import InputError
 from homefire.retrieval.filters import Where
@@ -17,11 +17,18 @@ from homefire.retrieval.snapshot import Mask, Snapshot
 
 if TYPE_CHECKING:
     from homefire.retrieval.dense import Rows, Scores
-    from homefire.retrieval.encoder import Vectors
 
 FUSED = "fused"
 CANDIDATES = 100
 """Passages of each method that a fusion looks at."""
+
+
+class Part(Protocol):
+    """What a segment has for one method of vectors."""
+
+    def search(self, queries: Any, k: int, mask: Mask) -> tuple[Scores, Rows]: ...
+
+    def score(self, queries: Any, rows: Rows) -> Scores: ...
 
 
 class Search:
@@ -32,48 +39,44 @@ class Search:
         encoders: Make the queries' vectors.
         queries: What to look for; none is blank.
         where: Which passages may be found; None is all.
+        methods: By which `best` and `score` will be asked.
 
     Raises:
         InputError: the filter cannot be used.
     """
 
-    def __init__(self, snapshot: Snapshot, encoders: IndexEncoders, queries: Sequence[str], where: Where | None) -> None:
+    def __init__(
+        self, snapshot: Snapshot, encoders: IndexEncoders, queries: Sequence[str], where: Where | None, methods: Sequence[str]
+    ) -> None:
         self.snapshot = snapshot
         self.queries = queries
         self.masks = snapshot.masks(where)
-        self._encoders = encoders
-        self._vectors: Vectors | None = None
+        self._encoded = encoders.queries(queries, dense="dense" in methods, late="late" in methods)
 
     def best(self, method: str, k: int) -> tuple[Scores, Rows]:
         """The `k` best rows for each query by one method, best first; scores and rows of shape `(n_queries, k)`."""
         if method == "bm25":
-            return self.snapshot.bm25.search(self.queries, k, self.masks_of_rows())
-        return self._best_dense(k)
+            masks = [mask for mask, view in zip(self.masks, self.snapshot.views, strict=True) if view.segment.terms]
+            return self.snapshot.bm25.search(self.queries, k, masks)
+        if method == "late":
+            return self._best([view.segment.tokens for view in self.snapshot.views], self._encoded.tokens, k)
+        return self._best([view.segment.dense for view in self.snapshot.views], self._encoded.vectors, k)
 
     def score(self, method: str, rows: Rows) -> Scores:
         """The scores of some rows, `(n_queries, n)`, by one method; minus infinity for row -1."""
         if method == "bm25":
             return self.snapshot.bm25.score(self.queries, rows)
-        return self._score_dense(rows)
+        if method == "late":
+            return self._score([view.segment.tokens for view in self.snapshot.views], self._encoded.tokens, rows)
+        return self._score([view.segment.dense for view in self.snapshot.views], self._encoded.vectors, rows)
 
-    def masks_of_rows(self) -> list[Mask]:
-        """The masks of those segments that have rows to search."""
-        return [mask for mask, view in zip(self.masks, self.snapshot.views, strict=True) if view.rows]
-
-    @property
-    def vectors(self) -> Vectors:
-        """Of the queries, `(n_queries, dim)`."""
-        if self._vectors is None:
-            self._vectors = self._encoders.queries(self.queries)
-        return self._vectors
-
-    def _best_dense(self, k: int) -> tuple[Scores, Rows]:
+    def _best(self, parts: Sequence[Part | None], queries: Any, k: int) -> tuple[Scores, Rows]:
         import numpy as np
 
         found = []
-        for view, mask in zip(self.snapshot.views, self.masks, strict=True):
-            if view.segment.dense is not None:
-                scores, rows = view.segment.dense.search(self.vectors, min(k, view.rows), mask)
+        for part, view, mask in zip(parts, self.snapshot.views, self.masks, strict=True):
+            if part is not None:
+                scores, rows = part.search(queries, min(k, view.rows), mask)
                 if view.first:
                     rows = np.where(rows < 0, -1, rows + view.first)
                 found.append((scores, rows))
@@ -84,14 +87,16 @@ class Search:
         order = np.argsort(-scores, axis=1, kind="stable")[:, :k]
         return np.take_along_axis(scores, order, axis=1), np.take_along_axis(rows, order, axis=1)
 
-    def _score_dense(self, rows: Rows) -> Scores:
+    def _score(self, parts: Sequence[Part | None], queries: Any, rows: Rows) -> Scores:
         import numpy as np
 
+        if len(parts) == 1 and parts[0] is not None:
+            return parts[0].score(queries, rows)
         scores = np.full(rows.shape, -np.inf, dtype=np.float32)
-        for view in self.snapshot.views:
-            if view.segment.dense is not None:
-                here = (rows >= view.first) & (rows < view.first + view.rows)
-                scores = np.where(here, view.segment.dense.score(self.vectors, np.where(here, rows - view.first, -1)), scores)
+        for part, view in zip(parts, self.snapshot.views, strict=True):
+            here = (rows >= view.first) & (rows < view.first + view.rows)
+            if part is not None and here.any():
+                scores = np.where(here, part.score(queries, np.where(here, rows - view.first, -1)), scores)
         return scores
 
 
@@ -112,7 +117,7 @@ def search(
     if not asked or not len(snapshot):
         snapshot.masks(where)
         return [[] for _ in queries]
-    one = Search(snapshot, encoders, asked, where)
+    one = Search(snapshot, encoders, asked, where, snapshot.manifest.methods if method == FUSED else (method,))
     k = min(k, len(snapshot))
     found = iter(_fused(one, k) if method == FUSED else _hits(snapshot, method, *one.best(method, k)))
     return [next(found) if query.strip() else [] for query in queries]
@@ -153,6 +158,7 @@ def _hits(snapshot: Snapshot, method: str, scores: Scores, rows: Rows) -> list[l
 def _fused(one: Search, k: int) -> list[list[Hit]]:
     """Every candidate of any method is scored by every method."""
     import numpy as np
+
     from homefire.retrieval.fusion import fuse
 
     methods = one.snapshot.manifest.methods

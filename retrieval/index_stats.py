@@ -9,10 +9,10 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
-from homefire.retrieval.segment import DENSE, TERMS
+from homefire.retrieval.segment import DENSE, TERMS, TOKENS
 from homefire.retrieval.snapshot import Snapshot
 
-_PARTS = {DENSE: "dense", TERMS: "bm25"}
+_PARTS = {DENSE: "dense", TERMS: "bm25", TOKENS: "late"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,6 +42,11 @@ class IndexStats:
     """Passages by how their vectors are searched."""
     dense_recall: float | None
     """Share of the true ten best that a dense search finds, measured on a sample; the mean over the passages."""
+    token_encoder: str | None
+    token_bits: int | None
+    """For each number of a token vector; None while there are so few that they are not compressed."""
+    tokens: int
+    """Token vectors."""
     bytes: int
     """On disk."""
     bytes_of: dict[str, int]
@@ -53,7 +58,8 @@ def stats(directory: Path, snapshot: Snapshot) -> IndexStats:
     manifest = snapshot.manifest
     sizes: Counter[str] = Counter()
     for name, record in snapshot.state.files.items():
-        sizes[_PARTS.get(name.split("/")[2] if name.count("/") > 2 else "", "passages")] += record.size
+        kind, _, *rest = name.split("/")
+        sizes["late" if kind == "codecs" else _PARTS.get(rest[0] if rest else "", "passages")] += record.size
     kinds: Counter[str] = Counter()
     found = 0.0
     for view in snapshot.views:
@@ -77,6 +83,9 @@ def stats(directory: Path, snapshot: Snapshot) -> IndexStats:
         fields=tuple(sorted(snapshot.fields())),
         dense_kinds=dict(kinds),
         dense_recall=found / kinds.total() if kinds else None,
+        token_encoder=None if manifest.token_encoder is None else manifest.token_encoder.name,
+        token_bits=None if snapshot.codec is None else snapshot.codec.bits,
+        tokens=sum(view.segment.tokens.report.tokens for view in snapshot.views if view.segment.tokens),
         bytes=sizes.total(),
         bytes_of=dict(sizes),
     )

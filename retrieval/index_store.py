@@ -6,14 +6,13 @@ Knows no encoder's model and no search.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from homefire.retrieval.generations import MANIFEST, WAIT_SECONDS, Generations, Writer
 from homefire.retrieval.index_manifest import FOLDERS, FORMAT
-from homefire.retrieval.segment import Segment
-from homefire.retrieval.snapshot import Snapshot, open_snapshot
+from homefire.retrieval.snapshot import Opened, Snapshot, open_snapshot
 from homefire.retrieval.stored_files import State
 
 REMEDY = "Mend it with homefire.check_index(directory, repair=True), or build it again with Index.build."
@@ -30,11 +29,11 @@ class IndexStore:
         self.directory = directory
         self.generations = Generations(directory, format=FORMAT, what="index", folders=FOLDERS, remedy=REMEDY)
 
-    def open(self, opened: Mapping[str, Segment] | None = None) -> Snapshot:
+    def open(self, opened: Opened | None = None) -> Snapshot:
         """The newest state.
 
         Args:
-            opened: Segments that are open already, by name.
+            opened: What need not be opened again.
 
         Raises:
             InputError: there is no index, or it is damaged.
@@ -43,7 +42,7 @@ class IndexStore:
 
         def load(state: State) -> Snapshot:
             try:
-                return open_snapshot(self.directory, state, opened or {})
+                return open_snapshot(self.directory, state, opened or Opened())
             except ValueError as error:
                 raise self.generations.damaged(str(error)) from error
 

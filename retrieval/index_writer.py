@@ -7,30 +7,32 @@ from __future__ import annotations
 
 import hashlib
 import io
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from random import Random
 from typing import TYPE_CHECKING
 
 from homefire.configs.console import note
 from homefire.errors import DiskError, InputError
-from homefire.retrieval.encoder import Vectors
 from homefire.retrieval.generations import Writer
+from homefire.retrieval.index_codec import SAMPLE, IndexCodec
+from homefire.retrieval.index_encoders import Encode, Encoded, Remembered
 from homefire.retrieval.index_manifest import Manifest, SegmentEntry
 from homefire.retrieval.passage import Passage
 from homefire.retrieval.passage_table import key_of
 from homefire.retrieval.segment import NewSegment, Segment, merge_segments, write_segment
-from homefire.retrieval.snapshot import Snapshot, open_snapshot
+from homefire.retrieval.snapshot import Opened, Snapshot, open_snapshot
 from homefire.retrieval.words import Analyzer
 
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-Encode = Callable[[Sequence[str]], Vectors]
-
 PORTION = 4096
 """About as many passages are encoded and written together."""
+LATE_PORTION = 1024
+"""As many where each has some hundred vectors, which take half a megabyte."""
 
 _TIER = 1000
 _FACTOR = 4
@@ -71,14 +73,21 @@ class IndexWriter:
         writer: Holds its lock.
         manifest: What all is like: encoder, methods and so on; its segments are not looked at.
         snapshot: The state to begin from; None begins with nothing.
-        encode: Gives one vector a text; None where the index has no dense part.
+        encode: Gives the vectors of texts that the index has.
+        expected: About how many passages will come; 0 where that is not known.
     """
 
-    def __init__(self, directory: Path, writer: Writer, manifest: Manifest, snapshot: Snapshot | None, encode: Encode | None) -> None:
+    def __init__(
+        self, directory: Path, writer: Writer, manifest: Manifest, snapshot: Snapshot | None, encode: Encode, *, expected: int = 0
+    ) -> None:
         self.directory = directory
         self.manifest = manifest
         self._writer = writer
         self._encode = encode
+        self.expected = expected
+        self._portion = LATE_PORTION if "late" in manifest.methods else PORTION
+        codec = snapshot.codec if snapshot else None
+        self._codec = IndexCodec(writer, manifest.token_bits, codec, snapshot.manifest.codec if snapshot else None)
         self._analyzer = Analyzer.of(manifest.language) if "bm25" in manifest.methods else None
         self._held = [_Held(view.segment, view.deleted, view.entry.deleted) for view in snapshot.views] if snapshot else []
         self._sum = int(snapshot.manifest.corpus_sha256, 16) if snapshot else 0
@@ -184,32 +193,58 @@ class IndexWriter:
             note(f"Segments of the index {self.directory} are not merged: {error} It goes on with more of them.")
         self._written, self._changed = 0, False
         entries = tuple(self._entry(held) for held in self._held)
-        manifest = replace(self.manifest, segments=entries, corpus_sha256=f"{self._sum % 2**256:064x}")
+        manifest = replace(self.manifest, segments=entries, codec=self._codec.name, corpus_sha256=f"{self._sum % 2**256:064x}")
         state = self._writer.commit(manifest.content(), manifest.names)
-        return open_snapshot(self.directory, state, {held.segment.name: held.segment for held in self._held})
+        segments = {held.segment.name: held.segment for held in self._held}
+        return open_snapshot(self.directory, state, Opened(segments, self._codec.name, self._codec.codec))
 
     def _flush(self) -> None:
-        """Encodes and writes what waits, as one segment."""
+        """Encodes and writes what waits."""
         waiting, self._waiting, digests, self._digests = self._waiting, [], self._digests, {}
         self._marks.clear()
         fresh = self._unknown(waiting)
-        if not fresh:
-            return
+        last = {passage.source: place // self._portion for place, passage in enumerate(fresh)}
+        encode = self._encoding(fresh)
+        for start in range(0, len(fresh), self._portion):
+            number = start // self._portion
+            whole = {source: digest for source, digest in digests.items() if last.get(source) == number}
+            self._write(fresh[start : start + self._portion], whole, encode)
+
+    def _encoding(self, passages: Sequence[Passage]) -> Encode:
+        """How to encode some passages; a codec that there is not yet is trained on some of them first, which are then encoded already."""
+        if "late" not in self.manifest.methods or self._codec.codec is not None or not passages:
+            return self._encode
+        sample = Random(0).sample(passages, min(SAMPLE, len(passages)))
+        encoded = self._encode([passage.text for passage in sample])
+        assert encoded.tokens is not None
+        self._codec.train(encoded.tokens.vectors, len(encoded.tokens.vectors) * max(len(passages), self.expected) // len(sample))
+        return Remembered(self._encode, [passage.text for passage in sample], encoded)
+
+    def _write(self, portion: Sequence[Passage], digests: Mapping[str, str], encode: Encode) -> None:
+        """Writes some passages as one segment."""
         passages: list[Passage] = []
         spare: list[Passage] = []
-        taken = set() if self.manifest.keep_duplicates else self._taken({key_of(passage.text) for passage in fresh})
-        for passage in fresh:
+        taken = set() if self.manifest.keep_duplicates else self._taken({key_of(passage.text) for passage in portion})
+        for passage in portion:
             key = key_of(passage.text)
             (spare if key in taken else passages).append(passage)
             if not self.manifest.keep_duplicates:
                 taken.add(key)
-        vectors = self._encode([passage.text for passage in passages]) if self._encode and passages else None
-        new = NewSegment(passages=passages, spare=spare, digests=digests, vectors=vectors, analyzer=self._analyzer)
+        encoded = encode([passage.text for passage in passages]) if passages else Encoded(None, None)
+        new = NewSegment(
+            passages=passages,
+            spare=spare,
+            digests=digests,
+            vectors=encoded.vectors,
+            analyzer=self._analyzer,
+            tokens=encoded.tokens,
+            codec=self._codec.codec,
+        )
         with self._writer.folder("segments") as draft:
             write_segment(draft.path, new)
         self._hold(draft.name)
         self._sum += sum(_number(passage) for passage in passages)
-        self._written += len(fresh)
+        self._written += len(portion)
         self.added += len(passages)
         self.duplicates += len(spare)
 
@@ -264,11 +299,14 @@ class IndexWriter:
     def _hold(self, name: str) -> None:
         import numpy as np
 
-        self._held.append(_Held(Segment.open(self.directory, name, self.manifest.methods), np.zeros(0, dtype=np.int64)))
+        self._held.append(_Held(Segment.open(self.directory, name, self.manifest.methods, self._codec.codec), np.zeros(0, dtype=np.int64)))
 
     def _merge(self, some: Sequence[_Held]) -> None:
+        parts = [(held.segment.tokens, ~held.gone[: held.rows]) for held in some if held.segment.tokens]
+        if parts:
+            self._codec.fit(parts, again=len(some) == len(self._held))
         with self._writer.folder("segments") as draft:
-            merge_segments(draft.path, [held.segment for held in some], [~held.gone for held in some])
+            merge_segments(draft.path, [held.segment for held in some], [~held.gone for held in some], self._codec.codec)
         self._held = [held for held in self._held if held not in some]
         self._writer.discard(held.segment.name for held in some)
         self._hold(draft.name)

@@ -13,9 +13,13 @@ from typing import TYPE_CHECKING
 
 from homefire.retrieval.dense import DensePart, write_dense
 from homefire.retrieval.encoder import Vectors
+from homefire.retrieval.late_codec import Codec
+from homefire.retrieval.late_files import write_tokens
+from homefire.retrieval.late_part import TokenPart, merge_tokens
 from homefire.retrieval.passage import Passage
 from homefire.retrieval.passage_table import PassageTable, write_passages
 from homefire.retrieval.terms import TermPart, merge_terms, write_terms
+from homefire.retrieval.token_vectors import TokenVectors
 from homefire.retrieval.words import Analyzer
 
 if TYPE_CHECKING:
@@ -41,6 +45,10 @@ class NewSegment:
     """Of shape `(len(passages), dim)`; None where the index has no dense part."""
     analyzer: Analyzer | None = None
     """None where the index has no BM25."""
+    tokens: TokenVectors | None = None
+    """Of the passages; None where the index has no late interaction."""
+    codec: Codec | None = None
+    """Compresses them."""
 
 
 def write_segment(folder: Path, new: NewSegment) -> None:
@@ -59,15 +67,19 @@ def write_segment(folder: Path, new: NewSegment) -> None:
     if new.analyzer is not None:
         (folder / TERMS).mkdir()
         write_terms(folder / TERMS, (passage.text for passage in new.passages), new.analyzer)
+    if new.tokens is not None:
+        (folder / TOKENS).mkdir()
+        write_tokens(folder / TOKENS, new.tokens, new.codec)
 
 
-def merge_segments(folder: Path, segments: Sequence[Segment], keep: Sequence[npt.NDArray[np.bool_]]) -> None:
+def merge_segments(folder: Path, segments: Sequence[Segment], keep: Sequence[npt.NDArray[np.bool_]], codec: Codec | None) -> None:
     """Writes the kept rows of some segments as one, in their order, without encoding anything again.
 
     Args:
         folder: Is there and empty.
         segments: Of one index.
         keep: For each which of its rows count, the spare ones included.
+        codec: For the token vectors.
 
     Raises:
         DiskError: the disk is full.
@@ -101,6 +113,10 @@ def merge_segments(folder: Path, segments: Sequence[Segment], keep: Sequence[npt
     if terms:
         (folder / TERMS).mkdir()
         merge_terms(folder / TERMS, [part for part, _ in terms], [None if mask.all() else mask for _, mask in terms])
+    tokens = [(segment.tokens, mask) for segment, mask in zip(segments, masks, strict=True) if segment.tokens]
+    if tokens:
+        (folder / TOKENS).mkdir()
+        merge_tokens(folder / TOKENS, [part for part, _ in tokens], [None if mask.all() else mask for _, mask in tokens], codec)
 
 
 class Segment:
@@ -111,17 +127,19 @@ class Segment:
         table: Its passages.
         dense: One vector a passage; None where there is no such part, or no row.
         terms: Its terms; None likewise.
+        tokens: One vector a token; None likewise.
     """
 
-    def __init__(self, name: str, table: PassageTable, dense: DensePart | None, terms: TermPart | None) -> None:
+    def __init__(self, name: str, table: PassageTable, dense: DensePart | None, terms: TermPart | None, tokens: TokenPart | None) -> None:
         self.name = name
         self.table = table
         self.dense = dense
         self.terms = terms
+        self.tokens = tokens
         self._found: dict[int, Passage] = {}
 
     @classmethod
-    def open(cls, directory: Path, name: str, methods: Sequence[str]) -> Segment:
+    def open(cls, directory: Path, name: str, methods: Sequence[str], codec: Codec | None) -> Segment:
         """Opens the segment of that name in the directory of an index.
 
         Raises:
@@ -140,6 +158,7 @@ class Segment:
             table,
             DensePart.open(folder / DENSE) if "dense" in wanted else None,
             TermPart.open(folder / TERMS) if "bm25" in wanted else None,
+            TokenPart.open(folder / TOKENS, codec) if "late" in wanted else None,
         )
 
     def fetch(self, rows: Sequence[int]) -> Mapping[int, Passage]:

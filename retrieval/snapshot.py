@@ -5,7 +5,8 @@ Knows no way of searching: it says which rows there are, which of them count, an
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from threading import Lock
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, TypeAlias
 from homefire.retrieval.bm25 import Bm25
 from homefire.retrieval.filters import Where
 from homefire.retrieval.index_manifest import Manifest, SegmentEntry, manifest_of
+from homefire.retrieval.late_codec import Codec
 from homefire.retrieval.passage import Passage
 from homefire.retrieval.segment import Segment
 from homefire.retrieval.stored_files import State
@@ -60,20 +62,27 @@ class Snapshot:
         state: What the manifest said.
         manifest: The same as values.
         views: Its segments.
+        codec: Of its token vectors.
     """
 
-    def __init__(self, state: State, manifest: Manifest, views: tuple[View, ...]) -> None:
+    def __init__(self, state: State, manifest: Manifest, views: tuple[View, ...], codec: Codec | None) -> None:
         import numpy as np
 
         self.state = state
         self.manifest = manifest
         self.views = views
+        self.codec = codec
         self.firsts = np.array([view.first for view in views], dtype=np.int64)
         self._lock = Lock()
         self._masks: dict[str, list[Mask]] = {}
 
     def __len__(self) -> int:
         return self.manifest.count
+
+    @property
+    def opened(self) -> Opened:
+        """What a newer state need not open again."""
+        return Opened({view.segment.name: view.segment for view in self.views}, self.manifest.codec, self.codec)
 
     @cached_property
     def bm25(self) -> Bm25:
@@ -105,6 +114,22 @@ class Snapshot:
     def fields(self) -> set[str]:
         """Names of the values that passages have."""
         return {field for view in self.views for field in view.segment.table.fields()}
+
+    def passages(self) -> Iterator[Passage]:
+        """All passages that are searched, a portion at a time."""
+        for view in self.views:
+            for row in view.segment.table.all(0, view.rows):
+                if view.alive is None or view.alive[row.row]:
+                    yield row.passage
+
+    def get(self, ids: Collection[str]) -> dict[str, Passage]:
+        """The passages of some ids, as far as they are searched."""
+        found: dict[str, Passage] = {}
+        for view in self.views:
+            rows = [row for _, row in view.segment.table.rows_with("id", ids) if row < view.rows]
+            there = [row for row in rows if view.alive is None or view.alive[row]]
+            found |= {passage.id: passage for passage in view.segment.table.fetch(there).values()}
+        return found
 
     def sources(self) -> set[str]:
         """Where the passages are from, the spare ones included."""
@@ -140,13 +165,23 @@ class Snapshot:
             yield view, (numbers[places == place] - view.first).tolist()
 
 
-def open_snapshot(directory: Path, state: State, opened: Mapping[str, Segment]) -> Snapshot:
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """What is open already."""
+
+    segments: Mapping[str, Segment] = field(default_factory=dict)
+    """By name."""
+    codec_name: str | None = None
+    codec: Codec | None = None
+
+
+def open_snapshot(directory: Path, state: State, opened: Opened) -> Snapshot:
     """Opens everything that a state names.
 
     Args:
         directory: Of the index.
         state: What the manifest says.
-        opened: Segments that are open already, by name.
+        opened: What need not be opened again.
 
     Raises:
         FileNotFoundError: a file is missing.
@@ -156,12 +191,15 @@ def open_snapshot(directory: Path, state: State, opened: Mapping[str, Segment]) 
     import numpy as np
 
     manifest = manifest_of(state)
+    codec = opened.codec if manifest.codec == opened.codec_name else None
+    if manifest.codec and codec is None:
+        codec = Codec.open(directory / manifest.codec)
     views, first = [], 0
     for entry in manifest.segments:
-        segment = opened.get(entry.name) or Segment.open(directory, entry.name, manifest.methods)
+        segment = opened.segments.get(entry.name) or Segment.open(directory, entry.name, manifest.methods, codec)
         deleted = np.load(directory / entry.deleted) if entry.deleted else np.zeros(0, dtype=np.int64)
         if (segment.table.rows, segment.table.spare, len(deleted)) != (entry.rows, entry.spare, entry.deleted_rows + entry.deleted_spare):
             raise ValueError(f"{entry.name} has not the rows that the manifest counts")
         views.append(View(segment, entry, deleted, first))
         first += entry.rows
-    return Snapshot(state, manifest, tuple(views))
+    return Snapshot(state, manifest, tuple(views), codec)
