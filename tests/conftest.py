@@ -30,9 +30,7 @@ os.environ.update(
     HOMEFIRE_CACHE="off",  # an answer of an earlier run proves nothing
 )
 
-if (
-    signal.getsignal(signal.SIGINT) is signal.SIG_IGN
-):  # as shells start what runs in the background; the programs that tests start inherit it
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as shells start what runs in the background; programs that tests start inherit it
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
