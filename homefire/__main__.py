@@ -23,7 +23,7 @@ from homefire.cli_models import app as models
 from homefire.cli_run import evaluate_command, finetune
 from homefire.cli_serve import serve
 from homefire.cli_traces import app as traces
-from homefire.configs.console import console
+from homefire.configs.console import console, note
 from homefire.errors import HomefireError
 
 _INTERRUPTED = 130
@@ -94,7 +94,7 @@ def _failed(text: str, error: Exception, code: int, debug: bool) -> int:
 
 
 def _interrupted() -> int:
-    console.print("Interrupted. Run again, a finetune goes on from its last checkpoint, and an index from what was committed.")
+    note("Interrupted. Run again, a finetune goes on from its last checkpoint, and an index from what was committed.")
     return _INTERRUPTED
 
 

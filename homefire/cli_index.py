@@ -40,6 +40,10 @@ def build_command(
         str | None,
         typer.Option(help="Model of one vector a passage: a name, a folder, or hash (no model). Default: all-minilm-l6-v2."),
     ] = None,
+    token_encoder: Annotated[
+        str | None, typer.Option(help="ColBERT model for late interaction; default: the token vectors of the encoder.", show_default=False)
+    ] = None,
+    bits: Annotated[int | None, typer.Option(help="Of each number of a token vector: 1, 2 or 4; default: 2.", show_default=False)] = None,
     methods: Methods = None,
     tokens: Annotated[int | None, typer.Option(min=2, help="Most tokens of a passage; default: what suits the encoder.")] = None,
     overlap: Annotated[int | None, typer.Option(min=0, help="Tokens that a passage shares with the one before.")] = None,
@@ -55,7 +59,9 @@ def build_command(
     """
     from homefire.index_building import Wanted, build
 
-    wanted = Wanted(encoder=encoder, methods=methods, tokens=tokens, overlap=overlap, language=language)
+    wanted = Wanted(
+        encoder=encoder, token_encoder=token_encoder, bits=bits, methods=methods, tokens=tokens, overlap=overlap, language=language
+    )
     _show(build(index, paths, wanted, replace=replace), as_json)
 
 

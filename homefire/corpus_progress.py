@@ -40,6 +40,7 @@ class Corpus:
                 yield document
                 self.count += 1
                 expected.after(document)
+            task.update(total=self.count)
 
 
 class _Expected:

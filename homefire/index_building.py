@@ -10,7 +10,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from homefire.corpus_progress import Corpus
 from homefire.errors import InputError
@@ -19,6 +19,8 @@ from homefire.retrieval.encoder import Encoder, HashEncoder
 from homefire.retrieval.index import Index
 from homefire.retrieval.index_manifest import Manifest
 from homefire.retrieval.reading import Skipped
+from homefire.retrieval.sentence_encoder import SentenceEncoder
+from homefire.retrieval.token_encoder import ColbertEncoder
 from homefire.retrieval.token_spans import TokenSpans
 
 if TYPE_CHECKING:
@@ -35,6 +37,7 @@ class Wanted:
 
     encoder: str | None = None
     token_encoder: str | None = None
+    bits: int | None = None
     methods: Sequence[str] | None = None
     tokens: int | None = None
     overlap: int | None = None
@@ -102,8 +105,6 @@ def encoder_of(name: str | None) -> Encoder | None:
     Raises:
         UnknownModel: it is not on this machine.
     """
-    from homefire.retrieval.sentence_encoder import SentenceEncoder
-
     return None if name is None else HashEncoder() if name == HASH else SentenceEncoder(name)
 
 
@@ -122,11 +123,20 @@ def _built(directory: Path, corpus: Corpus, wanted: Wanted) -> tuple[Index, Chan
         raise InputError(f"None of the {len(corpus.files)} files could be read, so there is nothing to index. {reasons}.") from error
 
 
-def _options(wanted: Wanted) -> dict[str, object]:
+def _options(wanted: Wanted) -> dict[str, Any]:
+    """Arguments of `Index.build`."""
     encoder = encoder_of(wanted.encoder)
+    tokens = None if wanted.token_encoder is None else ColbertEncoder(wanted.token_encoder)
     cut = wanted.tokens is not None or wanted.overlap is not None
     chunker = Chunker(wanted.tokens, wanted.overlap, tokenizer=encoder if isinstance(encoder, TokenSpans) else None) if cut else None
-    options = {"encoder": encoder, "methods": wanted.methods, "chunker": chunker, "language": wanted.language}
+    options = {
+        "encoder": encoder,
+        "token_encoder": tokens,
+        "token_bits": wanted.bits,
+        "methods": wanted.methods,
+        "chunker": chunker,
+        "language": wanted.language,
+    }
     return {name: value for name, value in options.items() if value is not None}
 
 
@@ -168,25 +178,28 @@ def _opened(directory: Path, wanted: Wanted) -> Index:
 
 
 def _differences(manifest: Manifest, wanted: Wanted) -> list[str]:
-    """What of the index is not as wanted, as in "the encoder 'a', not 'b'"."""
-    encoder = None if manifest.encoder is None else manifest.encoder.name
-    pairs = {
-        "the encoder": (encoder, None if wanted.encoder is None else _name(wanted.encoder)),
-        "the methods": (set(manifest.methods), None if wanted.methods is None else set(wanted.methods)),
-        "passages of the tokens": (manifest.chunking.tokens, wanted.tokens),
-        "an overlap of": (manifest.chunking.overlap, wanted.overlap),
-        "the language": (manifest.language, wanted.language),
+    """What of the index is not as wanted, as in "--encoder a, not b"."""
+    encoder, tokens = (None if entry is None else entry.name for entry in (manifest.encoder, manifest.token_encoder))
+    options = {
+        "encoder": (encoder, _name(wanted.encoder)),
+        "token-encoder": (tokens, _name(wanted.token_encoder)),
+        "bits": (manifest.token_bits, wanted.bits),
+        "method": (set(manifest.methods), None if wanted.methods is None else set(wanted.methods)),
+        "tokens": (manifest.chunking.tokens, wanted.tokens),
+        "overlap": (manifest.chunking.overlap, wanted.overlap),
+        "language": (manifest.language, wanted.language),
     }
-    return [f"{what} {_shown(old)}, not {_shown(new)}" for what, (old, new) in pairs.items() if new is not None and new != old]
+    different = {name: pair for name, pair in options.items() if pair[1] is not None and pair[0] != pair[1]}
+    return [f"--{name} {_shown(old)}, not {_shown(new)}" for name, (old, new) in different.items()]
 
 
-def _name(encoder: str) -> str:
-    path = Path(encoder)
-    return path.resolve().name if path.is_dir() else encoder
+def _name(model: str | None) -> str | None:
+    """The name that an encoder gets from its model."""
+    return Path(model).resolve().name if model is not None and Path(model).is_dir() else model
 
 
 def _shown(value: object) -> str:
-    return ", ".join(sorted(value)) if isinstance(value, set) else "the default" if value is None else str(value)
+    return " ".join(sorted(value)) if isinstance(value, set) else "left out" if value is None else str(value)
 
 
 def _report(index: Index, corpus: Corpus, changes: Changes | None, is_new: bool, start: float) -> BuildReport:

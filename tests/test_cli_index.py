@@ -166,10 +166,10 @@ def test_check_finds_damage_and_repairs_it(built: Path, capsys: pytest.CaptureFi
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        (["--encoder", "all-minilm-l6-v2"], "the encoder hash, not all-minilm-l6-v2"),
-        (["--tokens", "50"], "--replace"),
-        (["--method", "bm25"], "the methods bm25, dense, not bm25"),
-        (["--language", "german"], "the language english, not german"),
+        (["--encoder", "all-minilm-l6-v2"], "--encoder hash, not all-minilm-l6-v2"),
+        (["--tokens", "50", "--bits", "4"], "--bits 2, not 4; and with --tokens left out, not 50"),
+        (["--method", "bm25"], "--method bm25 dense, not bm25"),
+        (["--language", "german"], "--language english, not german"),
     ],
 )
 def test_another_kind_of_index_is_refused(built: Path, capsys: pytest.CaptureFixture[str], options: list[str], says: str) -> None:
@@ -191,10 +191,10 @@ def test_replace_builds_anew(built: Path, capsys: pytest.CaptureFixture[str]) ->
         (["build", "idx", "empty"], "No file at or below 'empty'"),
         (["build", "docs", "docs"], "no index. Name a folder of its own"),
         (["build", "docs/leave.md", "docs"], "is a file; an index is a folder"),
-        (["build", "idx", "bad"], "None of the 2 files could be read"),
-        (["build", "idx", "docs", "--method", "magic"], "methods names 'magic'"),
+        (["build", "idx", "bad", "--encoder", "hash"], "None of the 2 files could be read"),
+        (["build", "idx", "docs", "--encoder", "hash", "--method", "magic"], "methods names 'magic'"),
         (["build", "idx", "docs", "--encoder", "no-such-model"], "no-such-model"),
-        (["build", "idx", "docs", "--tokens", "10", "--overlap", "9"], "overlap"),
+        (["build", "idx", "docs", "--encoder", "hash", "--tokens", "10", "--overlap", "9"], "overlap"),
         (["add", "idx", "docs"], "There is no index in 'idx'"),
         (["search", "idx", "leave"], "There is no index in 'idx'"),
         (["stats", "docs"], "There is no index in 'docs'"),
