@@ -14,7 +14,7 @@ from homefire.retrieval.document import Document
 from homefire.retrieval.read_html import markdown_of
 from homefire.retrieval.source_file import SourceFile, Unreadable
 
-_MOST_XML = 100_000_000
+_MOST_XML = 32_000_000
 """Bytes of XML in a file once it is unpacked; a small file can hold any amount."""
 _STYLES = """
 p[style-name='Title'] => h1:fresh

@@ -29,6 +29,8 @@ _PLAIN = ["a", "b", "strong", "em", "i", "u", "s", "del", "sub", "sup", "q"]
 _DECLARED = re.compile(rb"<(?:meta\s[^>]*?charset|\?xml\s[^>]*?encoding)\s*=\s*[\"']?\s*([\w.:-]+)", re.IGNORECASE)
 _MAIN_SHARE = 0.2
 """Of the text of a page that its main element must have to stand for it."""
+_UNCLOSED = 200
+"""Tags in a row that may begin without an end; scripts have some such signs."""
 _NUMBERED_ITEMS = 1000
 """Items of a list that are numbered; markdownify counts from the first one for each."""
 
@@ -60,7 +62,7 @@ def markdown_of(html: str) -> tuple[str, str]:
         raise MissingExtra("markdownify", "documents", "Reading HTML") from error
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # a page that looks like XML or like a file name is a page here
-        soup = BeautifulSoup(html.replace("\0", ""), "html.parser")
+        soup = BeautifulSoup(_tamed(html.replace("\0", "")), "html.parser")
     title = " ".join(soup.title.get_text().split()) if soup.title else ""
     _clean(soup)
     main = _main(soup)
@@ -74,8 +76,19 @@ def markdown_of(html: str) -> tuple[str, str]:
     return title, re.sub(r"\n{3,}", "\n\n", re.sub(r"[ \t\xa0]+(?=\n|\Z)", "", text)).strip("\n")
 
 
+def _tamed(html: str) -> str:
+    """The page without heaps of tags and comments that are never closed: for each Python's parser looks through all that follows."""
+    closed = html.rfind("-->") + 1
+    html = html[:closed] + html[closed:].replace("<!--", "")
+    return ">".join(one.replace("<", "&lt;") if one.count("<") > _UNCLOSED else one for one in html.split(">"))
+
+
 def _clean(soup: BeautifulSoup) -> None:
     """Takes out what is not read, and what would become marks without meaning."""
+    from bs4.element import CData, PreformattedString
+
+    for instruction in soup.find_all(string=lambda text: isinstance(text, PreformattedString) and not isinstance(text, CData)):
+        instruction.extract()
     for element in soup.find_all(_NO_TEXT):
         element.decompose()
     for element in soup.find_all(_is_hidden):
