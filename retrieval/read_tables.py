@@ -10,12 +10,15 @@ import io
 import json
 import math
 import re
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterator, Mapping
+from typing import Any, TypeAlias
 
 from homefire.configs.rows_file import in_lines
 from homefire.retrieval.document import Document, Scalar
 from homefire.retrieval.source_file import SourceFile, Unreadable
+
+_Rows: TypeAlias = Iterator[tuple[int, dict[str, Any]]]
+"""Line and values of each row."""
 
 _TEXTS = ("text", "content", "contents", "body", "passage", "document")
 _IDS = ("id", "_id", "doc_id", "docid")
@@ -48,14 +51,14 @@ def read_jsonl(file: SourceFile) -> Iterator[Document]:
 
     The text is what stands under `text`, `content`, `contents`, `body`, `passage` or `document`, under a heading of its `title` or
     `heading`; in a row without such a key all values are the text, each after its name. The source is that of the file with `#` and the
-    value of `id`, `_id`, `doc_id` or `docid`, or else the line. All other values but lists and objects are metadata, beside `line` and
-    `file`.
+    value of `id`, `_id`, `doc_id` or `docid`, or else `#L` and the line. All other values but lists and objects are metadata, beside `line`
+    and `file`.
 
     Raises:
         Unreadable: there is no row in the file that can be used.
     """
     broken = _Broken()
-    yield from _documents(file, _json_rows(file, broken), broken)
+    yield from _documents(file, _json_rows(file, broken), broken, {})
 
 
 def read_csv(file: SourceFile) -> Iterator[Document]:
@@ -70,23 +73,23 @@ def read_csv(file: SourceFile) -> Iterator[Document]:
     delimiter = max("\t,;", key=first.count)
     kinds = _kinds(_csv_rows(text, delimiter, _Broken()))
     broken = _Broken()
-    rows = ((line, {name: _typed(cell, kinds[name]) for name, cell in row.items()}) for line, row in _csv_rows(text, delimiter, broken))
-    yield from _documents(file, rows, broken)
+    yield from _documents(file, _csv_rows(text, delimiter, broken), broken, kinds)
 
 
-def _documents(file: SourceFile, rows: Iterator[tuple[int, dict[str, Any]]], broken: _Broken) -> Iterator[Document]:
+def _documents(file: SourceFile, rows: _Rows, broken: _Broken, kinds: Mapping[str, type]) -> Iterator[Document]:
+    """The documents of rows; `kinds` has for each column whose values are all text what they are really."""
     seen: set[str] = set()
     for line, row in rows:
         title, text = _said(row)
         id_name = _first(row, _IDS)
-        source = f"{file.source}#{row[id_name] if id_name else line}"
+        source = f"{file.source}#{row[id_name]}" if id_name else f"{file.source}#L{line}"
         if not text:
             broken.add(line, "there is no text in it.")
         elif source in seen:
             broken.add(line, f"an earlier row is called {source!r} too.")
         else:
             seen.add(source)
-            yield Document(source, text, {"file": file.source, "line": line, **_metadata(row)}, title=title, lines=None)
+            yield Document(source, text, {"file": file.source, "line": line, **_metadata(row, kinds)}, title=title, lines=None)
     broken.report(file)
     if not seen and not broken.lines:
         raise Unreadable("there are no rows in it.")
@@ -103,13 +106,14 @@ def _said(row: dict[str, Any]) -> tuple[str, str]:
     return title, "\n\n".join(filter(None, (title and f"# {title}", text)))
 
 
-def _metadata(row: dict[str, Any]) -> dict[str, Scalar]:
+def _metadata(row: dict[str, Any], kinds: Mapping[str, type]) -> dict[str, Scalar]:
     """What of a row is neither its text nor its title; nothing where all of it is the text."""
     said = _known(row, _TEXTS)
     if not said:
         return {}
     said |= _known(row, _TITLES)
-    return {name: scalar for name, value in row.items() if name not in said and (scalar := _scalar(value)) is not None}
+    typed = {name: _typed(value, kinds[name]) if name in kinds else value for name, value in row.items() if name not in said}
+    return {name: scalar for name, value in typed.items() if (scalar := _scalar(value)) is not None}
 
 
 def _known(row: dict[str, Any], wanted: tuple[str, ...]) -> set[str]:
@@ -136,7 +140,7 @@ def _scalar(value: Any) -> Scalar | None:
     return value if isinstance(value, str | int | float) and value != "" else None
 
 
-def _json_rows(file: SourceFile, broken: _Broken) -> Iterator[tuple[int, dict[str, Any]]]:
+def _json_rows(file: SourceFile, broken: _Broken) -> _Rows:
     for line, raw in enumerate(io.StringIO(file.text(), newline="\n"), start=1):
         if not raw.strip():
             continue
@@ -153,7 +157,7 @@ def _json_rows(file: SourceFile, broken: _Broken) -> Iterator[tuple[int, dict[st
                 broken.add(line, 'it is no JSON object, such as {"text": ...}.')
 
 
-def _csv_rows(text: str, delimiter: str, broken: _Broken) -> Iterator[tuple[int, dict[str, str]]]:
+def _csv_rows(text: str, delimiter: str, broken: _Broken) -> _Rows:
     header: list[str] | None = None
     for line, fields in _csv_fields(text, delimiter, broken):
         if header is None:
@@ -186,7 +190,7 @@ def _csv_fields(text: str, delimiter: str, broken: _Broken) -> Iterator[tuple[in
                 yield first + 1, fields
 
 
-def _kinds(rows: Iterator[tuple[int, dict[str, str]]]) -> dict[str, type]:
+def _kinds(rows: _Rows) -> dict[str, type]:
     """For each column `int` or `float` where every value is one, otherwise `str`."""
     kinds: dict[str, type] = {}
     for _, row in rows:
@@ -199,5 +203,7 @@ def _kinds(rows: Iterator[tuple[int, dict[str, str]]]) -> dict[str, type]:
     return kinds
 
 
-def _typed(cell: str, kind: type) -> Any:
-    return cell if kind is str else kind(cell) if cell.strip() else ""
+def _typed(cell: str, kind: type) -> Scalar:
+    if kind is str or not cell.strip():
+        return cell
+    return float(cell) if kind is float else int(cell)
