@@ -1,13 +1,11 @@
-"""What agents are given: a signature, tools, numbers and inputs, each checked with an error that shows the right call.
+"""What agents are given: a signature, tools and numbers, each checked with an error that shows the right call.
 
 Knows no particular agent.
 """
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Collection, Mapping, Sequence
-from typing import Any
+from collections.abc import Collection
 
 from homefire.errors import InputError, SignatureError
 from homefire.modules.signature import Signature
@@ -58,20 +56,3 @@ def at_least_one(name: str, value: int, agent: str) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
         raise InputError(f"{name} is {value!r}; expected a whole number above 0, as in {agent}(signature, tools=tools, {name}=10).")
     return value
-
-
-def checked_inputs(signature: type[Signature], positional: Sequence[Any], inputs: Mapping[str, Any]) -> dict[str, Any]:
-    """The inputs of one call, in the order of the signature; those that it does not have are left out with a warning.
-
-    Raises:
-        InputError: one is missing, or they were not given by name.
-    """
-    wanted = ", ".join(f"{name}=..." for name in signature.input_fields)
-    if positional:
-        raise InputError(f"An agent takes its inputs by name. Write agent({wanted}).")
-    if missing := [name for name in signature.input_fields if name not in inputs]:
-        raise InputError(f"The input {', '.join(missing)} is missing. Write agent({wanted}).")
-    if unknown := [name for name in inputs if name not in signature.input_fields]:
-        message = f"The input {', '.join(unknown)} is not in the signature; it is left out. An agent takes agent({wanted})."
-        warnings.warn(message, stacklevel=6)
-    return {name: inputs[name] for name in signature.input_fields}

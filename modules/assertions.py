@@ -11,7 +11,7 @@ import json
 import threading
 import warnings
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextvars import ContextVar, Token
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -100,6 +100,29 @@ class Backtrack(BaseException):
         self.scope = scope
         self.settled = settled
         self.case = case
+
+
+Made = TypeVar("Made")
+
+
+def run_again(most: int, forward: Callable[[], Made]) -> Made:
+    """What a module's forward gives; it runs again from where an assertion in it failed, so many times for each."""
+    with Scope(most) as scope:
+        while True:
+            try:
+                return forward()
+            except Backtrack as signal:
+                scope.begin_again(signal)
+
+
+async def arun_again(most: int, forward: Callable[[], Awaitable[Made]]) -> Made:
+    """As `run_again`, awaited."""
+    with Scope(most) as scope:
+        while True:
+            try:
+                return await forward()
+            except Backtrack as signal:
+                scope.begin_again(signal)
 
 
 class Scope:

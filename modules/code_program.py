@@ -9,12 +9,13 @@ import asyncio
 import threading
 import weakref
 from abc import abstractmethod
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from homefire.errors import CodeExecutionError, ConfigError, ContextTooLong, InputError
+from homefire.errors import CodeExecutionError, ConfigError, ContextTooLong
 from homefire.modules.example import Prediction
+from homefire.modules.given_inputs import named_inputs
 from homefire.modules.interpreter import CodeInterpreter, Interpreter, Ran, run_on
 from homefire.modules.module import Module
 from homefire.modules.python_interpreter import PythonInterpreter
@@ -63,11 +64,17 @@ class CodeProgram(Module):
         ConfigError: both are given.
     """
 
+    signature: type[Signature]
+    """What goes in and what is to come out."""
+
     def __init__(self, interpreter: CodeInterpreter | None, interpreter_factory: Callable[[], CodeInterpreter] | None) -> None:
         if interpreter is not None and interpreter_factory is not None:
             raise ConfigError("interpreter and interpreter_factory are both given. Give one interpreter, or what makes one for each call.")
         self.interpreter = interpreter
         self.interpreter_factory = interpreter_factory
+
+    def _input_names(self) -> Sequence[str]:
+        return list(self.signature.input_fields)
 
     @abstractmethod
     def work(self, inputs: Mapping[str, Any]) -> Work:
@@ -77,7 +84,7 @@ class CodeProgram(Module):
         """Writes and runs code until there is an answer.
 
         Raises:
-            InputError: an input is missing, unknown, or cannot be given to the code.
+            InputError: an input is missing, or cannot be given to the code.
             ContextTooLong: the inputs alone do not fit the model's context.
             CodeInterpreterError: the interpreter could not start, or broke.
         """
@@ -156,20 +163,14 @@ class CodeProgram(Module):
 
 
 def checked_inputs(signature: type[Signature], inputs: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The inputs of a program, all of them and no other: as a prompt shows them, and as plain data for code.
+    """The inputs of a program, all of them: as a prompt shows them, and as plain data for code.
 
     Raises:
-        InputError: one is missing, unknown, or cannot be given to code.
+        InputError: one is missing, or cannot be given to code.
     """
-    wanted = ", ".join(signature.input_fields) or "no inputs"
-    if missing := [name for name in signature.input_fields if name not in inputs]:
-        raise InputError(
-            f"The input {', '.join(missing)} is missing. This program takes {wanted}; it got {', '.join(inputs) or 'nothing'}."
-        )
-    if unknown := [name for name in inputs if name not in signature.input_fields]:
-        raise InputError(f"The input {', '.join(unknown)} is not in the signature. This program takes {wanted}.")
-    plain = {name: plain_input(value, f"the input {name!r}") for name, value in inputs.items()}
-    return {name: readable(value, plain[name]) for name, value in inputs.items()}, plain
+    given = named_inputs(signature, inputs, "program", stacklevel=9)
+    plain = {name: plain_input(value, f"the input {name!r}") for name, value in given.items()}
+    return {name: readable(value, plain[name]) for name, value in given.items()}, plain
 
 
 def _lend(interpreter: CodeInterpreter, tools: Mapping[str, Callable[..., Any]]) -> dict[str, Callable[..., Any]]:

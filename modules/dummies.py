@@ -40,7 +40,7 @@ class DummyLM(ScriptedLM):
     def __init__(self, answers: Answers, follow_examples: bool = False, *, adapter: Format | None = None) -> None:
         self._left = None if isinstance(answers, Mapping) else list(answers)
         self._known = answers if isinstance(answers, Mapping) else {}
-        self._follows, self._adapter = follow_examples, adapter
+        self._follows, self._form = follow_examples, adapter
         super().__init__(self._said)
 
     def get_convo(self, index: int) -> tuple[list[dict[str, Any]], list[str]]:
@@ -63,7 +63,7 @@ class DummyLM(ScriptedLM):
 
     def _written(self, outputs: Mapping[str, Any]) -> str:
         fields = [Field(name, str if isinstance(value, str) else AnyJson, "output") for name, value in outputs.items()]
-        return (self._adapter or current().format).answer(make_signature(fields), outputs)
+        return (self._form or current().format).answer(make_signature(fields), outputs)
 
 
 class DummyVectorizer:

@@ -17,14 +17,15 @@ from homefire.engine.lm import LM
 from homefire.engine.lm_options import checked_callbacks
 from homefire.engine.usage import UsageTracker, track_usage
 from homefire.errors import ConfigError, InputError
-from homefire.modules.assertions import MAX_BACKTRACKS, Backtrack, Scope
+from homefire.modules.assertions import MAX_BACKTRACKS, arun_again, run_again
 from homefire.modules.example import Example, Prediction
 from homefire.modules.field_stream import FieldDelta, Restarted, astream, stream
+from homefire.modules.given_inputs import check_by_name
 from homefire.modules.parallel import run_examples
 from homefire.modules.savable import Savable, found_in, put_in_place
 from homefire.modules.saved_program import save_program as _save_program
 from homefire.modules.saved_state import parts_of, read_state, state_of, write_state
-from homefire.modules.settings import current, patience_of
+from homefire.modules.settings import check_lm, current, patience_of
 from homefire.modules.signature import Signature
 from homefire.modules.trace import current_trace, marked, record
 
@@ -56,7 +57,8 @@ class Module(Savable):
         trace = current_trace()
         if trace is not None:
             trace.name(self, self.named_predictors(frozen=True))
-        with observed("module", self, by_name(self.forward, positional, inputs) if positional else inputs, self.callbacks) as call:
+        given = self._named(positional, inputs) if positional else inputs
+        with observed("module", self, given, self.callbacks) as call:
             if current().track_usage:
                 with track_usage() as usage:
                     prediction = _with_usage(self._with_assertions(positional, inputs), usage)
@@ -74,7 +76,8 @@ class Module(Savable):
         trace = current_trace()
         if trace is not None:
             trace.name(self, self.named_predictors(frozen=True))
-        with observed("module", self, by_name(self.forward, positional, inputs) if positional else inputs, self.callbacks) as call:
+        given = self._named(positional, inputs) if positional else inputs
+        with observed("module", self, given, self.callbacks) as call:
             if current().track_usage:
                 with track_usage() as usage:
                     prediction = _with_usage(await self._awith_assertions(positional, inputs), usage)
@@ -83,22 +86,19 @@ class Module(Savable):
             call.give(marked(prediction))
         return prediction
 
+    def _named(self, positional: tuple[Any, ...], inputs: Mapping[str, Any]) -> Mapping[str, Any]:
+        check_by_name(self.forward, self._input_names(), type(self).__name__)
+        return by_name(self.forward, positional, inputs)
+
+    def _input_names(self) -> Sequence[str]:
+        """What the program takes, as far as its first predictor tells."""
+        return next((list(one.signature.input_fields) for one in self.predictors()), ())
+
     def _with_assertions(self, positional: tuple[Any, ...], inputs: Mapping[str, Any]) -> Prediction:
-        """Runs `forward`, and again from where an assertion in it failed."""
-        with Scope(self.max_backtracks) as scope:
-            while True:
-                try:
-                    return self.forward(*positional, **inputs)
-                except Backtrack as signal:
-                    scope.begin_again(signal)
+        return run_again(self.max_backtracks, lambda: self.forward(*positional, **inputs))
 
     async def _awith_assertions(self, positional: tuple[Any, ...], inputs: Mapping[str, Any]) -> Prediction:
-        with Scope(self.max_backtracks) as scope:
-            while True:
-                try:
-                    return await self.aforward(*positional, **inputs)
-                except Backtrack as signal:
-                    scope.begin_again(signal)
+        return await arun_again(self.max_backtracks, lambda: self.aforward(*positional, **inputs))
 
     def stream(self, **inputs: Any) -> Iterator[FieldDelta | Restarted | Prediction]:
         """Runs the program and yields the pieces of its outputs as they are written, the prediction last.
@@ -148,11 +148,7 @@ class Module(Savable):
         parts = self._parts("", set(), not skip_compiled)
         return [(path or "self", part) for path, part in parts if isinstance(part, type_ or Module)]
 
-    def named_parameters(self) -> list[tuple[str, Predictor]]:
-        return self.named_predictors()
-
-    def parameters(self) -> list[Predictor]:
-        return self.predictors()
+    named_parameters, parameters = named_predictors, predictors
 
     def map_named_predictors(self, func: Callable[[Predictor], Predictor]) -> Self:
         """Puts what the function makes of each predictor in its place; returns the module."""
@@ -163,7 +159,12 @@ class Module(Savable):
         return self
 
     def set_lm(self, lm: LM | None) -> None:
-        """Makes every predictor use this LM; None lets them use that of the settings."""
+        """Makes every predictor use this LM; None lets them use that of the settings.
+
+        Raises:
+            ConfigError: it is no LM.
+        """
+        check_lm(lm, "program.set_lm(homefire.LM({name!r}))")
         for predictor in self.predictors():
             predictor.lm = lm
 
@@ -264,7 +265,9 @@ class Module(Savable):
         own = dict(self.named_predictors(frozen=True))
         open_ = {path for path, _ in self.named_predictors()}
         if set(state) - set(own) or open_ - set(state):
-            raise InputError(f"The saved program has the predictors {', '.join(sorted(state))}, but this one has {', '.join(sorted(own))}.")
+            theirs, ours = ", ".join(sorted(state)), ", ".join(sorted(own))
+            said = f"The saved program has the predictors {theirs}, but this one has {ours}"
+            raise InputError(f"{said}. Make one of the saved program's class, and write that_program.load(...).")
         allowed = allow_endpoint or allow_unsafe_lm_state
         ready = [own[path].ready_state(one, allow_endpoint=allowed) for path, one in state.items()]
         for take_over in ready:

@@ -18,7 +18,7 @@ from typing import Any, Generic, TypeVar
 
 from homefire.configs.console import Task, console, note, progress
 from homefire.engine.stop import Stop, stoppable
-from homefire.errors import AdapterError, ConfigError, DiskError, EngineError, HomefireError, MissingExtra, UnknownModel
+from homefire.errors import AdapterError, ConfigError, DiskError, EngineError, HomefireError, InputError, MissingExtra, UnknownModel
 from homefire.modules.example import Example
 
 T = TypeVar("T")
@@ -105,6 +105,10 @@ def run_examples(
     program: Callable[..., T], examples: Sequence[Example | Mapping[str, Any]], threads: int, patience: Patience, *, hidden: bool = False
 ) -> Outcomes[T]:
     """Runs a program on the inputs of examples; raises as `run_all`, and ValueError where no example knows its inputs."""
+    if wrong := [place for place, one in enumerate(examples) if not isinstance(one, Example | Mapping)]:
+        raise InputError(
+            f"Example {wrong[0]} is {examples[wrong[0]]!r:.80}; expected homefire.Example(...).with_inputs(...), or a dict of inputs."
+        )
     if examples and all(isinstance(one, Example) and one._input_keys is None for one in examples):
         raise ValueError(f"It is not known which fields of {examples[0]!r} are inputs. Say so: example.with_inputs('name', ...).")
 

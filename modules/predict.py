@@ -27,7 +27,7 @@ from homefire.modules.input_types import mismatches
 from homefire.modules.module import Predictor
 from homefire.modules.probability import Scorer
 from homefire.modules.reasoning import fitted
-from homefire.modules.settings import current
+from homefire.modules.settings import check_lm, current
 from homefire.modules.signature import OMITTED, REQUIRED, Signature
 from homefire.modules.tool_calls import with_tools
 from homefire.modules.trace import Step, began, current_labels, current_trace, snapshot
@@ -120,6 +120,7 @@ class Predict(Predictor):
         if attempt is not None and (told := attempt.advice.get(id(self))) is not None:
             advice = (told, *advice)
         model = asked.lm or self.language_model()
+        check_lm(model, "predict.lm = homefire.LM({name!r})")
         dialect = fitted(current().format, signature, model)
         changes = {**self.config, **asked.config} if asked.config else self.config
         sampling = _sampling(model, changes)
@@ -174,20 +175,6 @@ class Predict(Predictor):
             text = error.text if isinstance(error, ParseError) else ""
             self._trace(call.inputs, Prediction(), call.request.messages, (), text, call, f"{type(error).__name__}: {error}")
 
-    def __call__(self, *positional: Any, **inputs: Any) -> Prediction:
-        if positional:
-            raise self._by_position()
-        return super().__call__(**inputs)
-
-    async def acall(self, *positional: Any, **inputs: Any) -> Prediction:
-        if positional:
-            raise self._by_position()
-        return await super().acall(**inputs)
-
-    def _by_position(self) -> InputError:
-        names = ", ".join(f"{name}=..." for name in self.signature.input_fields)
-        return InputError(f"A predictor takes its inputs by name. Write predict({names}).")
-
     def _checked(self, signature: type[Signature], inputs: Mapping[str, Any]) -> Mapping[str, Any]:
         """The inputs, those that are missing with their defaults."""
         fields = signature.input_fields
@@ -203,7 +190,8 @@ class Predict(Predictor):
                     f"The input {', '.join(missing)} is missing. This predictor takes {wanted}; it got {got}. Write predict({call})."
                 )
             if unknown := [name for name in inputs if name not in fields]:
-                message = f"The input {', '.join(unknown)} is not in the signature, which has {wanted}; it is left out."
+                call = ", ".join(f"{name}=..." for name in fields)
+                message = f"The input {', '.join(unknown)} is not in the signature; it is left out. Write predict({call})."
                 warnings.warn(message, stacklevel=6)
         if current().warn_on_type_mismatch:
             for message in mismatches(signature, inputs):
@@ -289,6 +277,8 @@ def _messages(dialect: Format, asked: _Asked, inputs: Mapping[str, Any], advice:
         signature = advised(signature, tuple((one.name, one.description) for one in advice))
         inputs = {**inputs, **{one.name: one.text for one in advice}}
     demos = [demo.toDict() if isinstance(demo, Example) else demo for demo in asked.demos]
+    if wrong := [demo for demo in demos if not isinstance(demo, Mapping)]:
+        raise InputError(f"The demo {wrong[0]!r} is no example. Write predict.demos = [homefire.Example(...)].")
     with observed("adapter_format", dialect, {"signature": signature, "demos": asked.demos, "inputs": inputs}) as formatting:
         messages = dialect.render(signature, demos, inputs)
         formatting.give(messages)

@@ -13,9 +13,10 @@ from typing import Annotated, Any
 from annotated_types import Len
 
 from homefire.errors import ParseError
-from homefire.modules.agent_arguments import at_least_one, checked_inputs, checked_signature, checked_tools
+from homefire.modules.agent_arguments import at_least_one, checked_signature, checked_tools
 from homefire.modules.chain_of_thought import ChainOfThought
 from homefire.modules.example import Prediction
+from homefire.modules.given_inputs import named_inputs
 from homefire.modules.module import Module
 from homefire.modules.predict import Predict
 from homefire.modules.react_run import FINISH, AgentRun
@@ -80,14 +81,14 @@ class ReAct(Module):
         found = InputField(desc="thoughts, calls of tools and what they returned")
         self.extract = ChainOfThought(self.signature.append("trajectory", found, str))
 
-    def forward(self, *positional: Any, max_iters: int | None = None, **inputs: Any) -> Prediction:
+    def forward(self, *, max_iters: int | None = None, **inputs: Any) -> Prediction:
         """Answers for these inputs.
 
         Raises:
             InputError: an input is missing.
             ContextTooLong: the inputs alone do not fit the model's context.
         """
-        run = self._begun(positional, inputs, max_iters)
+        run = self._begun(inputs, max_iters)
         while (config := run.next_config(self.react)) is not None:
             text = run.fitted(self.react)
             try:
@@ -99,9 +100,9 @@ class ReAct(Module):
             run.end(step, calls, observe_all(calls, self.tool_timeout))
         return run.answered(self.extract(**run.inputs, trajectory=run.fitted(self.extract.predict)))
 
-    async def aforward(self, *positional: Any, max_iters: int | None = None, **inputs: Any) -> Prediction:
+    async def aforward(self, *, max_iters: int | None = None, **inputs: Any) -> Prediction:
         """As `forward`, awaited."""
-        run = self._begun(positional, inputs, max_iters)
+        run = self._begun(inputs, max_iters)
         while (config := run.next_config(self.react)) is not None:
             text = run.fitted(self.react)
             try:
@@ -113,9 +114,12 @@ class ReAct(Module):
             run.end(step, calls, await aobserve_all(calls, self.tool_timeout))
         return run.answered(await self.extract.acall(**run.inputs, trajectory=run.fitted(self.extract.predict)))
 
-    def _begun(self, positional: Sequence[Any], inputs: Mapping[str, Any], max_iters: int | None) -> AgentRun:
+    def _input_names(self) -> Sequence[str]:
+        return list(self.signature.input_fields)
+
+    def _begun(self, inputs: Mapping[str, Any], max_iters: int | None) -> AgentRun:
         steps = self.max_iters if max_iters is None else at_least_one("max_iters", max_iters, "ReAct")
-        given = checked_inputs(self.signature, positional, inputs)
+        given = named_inputs(self.signature, inputs, "agent")
         return AgentRun(inputs=given, tools=self.tools, max_iters=steps, max_calls=self.max_calls, max_tokens=self.max_tokens)
 
 

@@ -11,9 +11,10 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from homefire.errors import ContextTooLong, InputError, ParseError
-from homefire.modules.agent_arguments import at_least_one, checked_inputs, checked_signature, checked_tools
+from homefire.modules.agent_arguments import at_least_one, checked_signature, checked_tools
 from homefire.modules.agent_history import AgentHistory, Told, submission
 from homefire.modules.example import Prediction
+from homefire.modules.given_inputs import named_inputs
 from homefire.modules.history import History
 from homefire.modules.module import Module
 from homefire.modules.predict import Predict
@@ -83,14 +84,14 @@ class ReActV2(Module):
         self.tool_timeout = tool_timeout
         self.react = Predict(_step_signature(self.signature, self.tools, self.calls_per_step))
 
-    def forward(self, *positional: Any, max_iters: int | None = None, history: Any = None, **inputs: Any) -> Prediction:
+    def forward(self, *, max_iters: int | None = None, history: Any = None, **inputs: Any) -> Prediction:
         """Answers for these inputs.
 
         Raises:
             InputError: an input is missing, or the history is none.
             ContextTooLong: the inputs alone do not fit the model's context.
         """
-        run = self._begun(positional, inputs, history, max_iters)
+        run = self._begun(inputs, history, max_iters)
         step = next(run)
         while True:
             answer: Any
@@ -103,9 +104,9 @@ class ReActV2(Module):
             except StopIteration as ended:
                 return _prediction(ended)
 
-    async def aforward(self, *positional: Any, max_iters: int | None = None, history: Any = None, **inputs: Any) -> Prediction:
+    async def aforward(self, *, max_iters: int | None = None, history: Any = None, **inputs: Any) -> Prediction:
         """As `forward`, awaited."""
-        run = self._begun(positional, inputs, history, max_iters)
+        run = self._begun(inputs, history, max_iters)
         step = next(run)
         while True:
             answer: Any
@@ -118,11 +119,14 @@ class ReActV2(Module):
             except StopIteration as ended:
                 return _prediction(ended)
 
-    def _begun(self, positional: Sequence[Any], inputs: Mapping[str, Any], history: Any, max_iters: int | None) -> _Steps:
+    def _input_names(self) -> Sequence[str]:
+        return list(self.signature.input_fields)
+
+    def _begun(self, inputs: Mapping[str, Any], history: Any, max_iters: int | None) -> _Steps:
         steps = self.max_iters if max_iters is None else at_least_one("max_iters", max_iters, "ReActV2")
         before = AgentHistory(self.signature)
         before.take(_history(history))
-        return self._steps(before, checked_inputs(self.signature, positional, inputs), steps)
+        return self._steps(before, named_inputs(self.signature, inputs, "agent"), steps)
 
     def _steps(self, history: AgentHistory, inputs: dict[str, Any], most: int) -> _Steps:
         for _ in range(most):

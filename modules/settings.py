@@ -145,6 +145,16 @@ def context(**changes: Unpack[Changes]) -> Iterator[None]:
         yield
 
 
+def check_lm(lm: object, call: str) -> None:
+    """Refuses what is no LM; `call` is how one is given, with `{name!r}` where its name stands.
+
+    Raises:
+        ConfigError: it is none, and not None.
+    """
+    if not isinstance(lm, LM | None):
+        raise ConfigError(f"lm is {lm!r}; expected an LM, as in {call.format(name=lm)}.")
+
+
 def patience_of(
     max_errors: int | None = None, provide_traceback: bool | None = None, timeout: float | None = None, straggler_limit: int = 3
 ) -> Patience:

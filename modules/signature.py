@@ -284,7 +284,7 @@ def _settle(cls: type[Signature], fields: Sequence[Field], instructions: str | N
     ordered = [field for role in ("input", "output") for field in fields if field.role == role]
     names = [field.name for field in ordered]
     if twice := {name for name in names if names.count(name) > 1}:
-        raise SignatureError(f"The field {min(twice)!r} stands twice in the signature. Every field needs a name of its own.")
+        raise SignatureError(f"The field {min(twice)!r} stands twice in the signature. Give one another name, such as {min(twice)}_2.")
     if wrong := [name for name in names if not name.isidentifier() or keyword.iskeyword(name) or name.startswith("_")]:
         raise SignatureError(f"{wrong[0]!r} cannot be the name of a field. Use letters, digits and underscores, beginning with a letter.")
     if taken := [field.name for field in ordered if field.role == "input" and field.name in OPTIONS]:

@@ -188,4 +188,4 @@ class EvaluationRun:
     def _hopeless(self, what: str, last: Row) -> str:
         said = f"{what} The last one: {(last.error or '').removeprefix('The metric failed: ')}"
         example = corrected(self._metric)
-        return said if last.prediction is None or example in said else f"{said}. A metric is written so: {example}"
+        return said if last.prediction is None or example in said else f"{said.rstrip('.')}. A metric is written so: {example}"

@@ -18,6 +18,7 @@ from homefire.modules.example import Example
 from homefire.modules.local_interpreter import LocalInterpreter
 from homefire.modules.program_of_thought import ProgramOfThought
 from homefire.modules.python_interpreter import PythonInterpreter
+from homefire.modules.rlm import RLM
 from homefire.modules.settings import context
 from homefire.modules.trace import record
 
@@ -255,10 +256,17 @@ def test_a_batch_runs_in_parallel() -> None:
         (lambda: CodeAct("q -> n", interpreter=Plugged(), interpreter_factory=Plugged), ConfigError, "both given"),
         (lambda: CodeAct("q -> n", [weather, weather]), InputError, "Two tools"),
         (lambda: ProgramOfThought("q -> n")(), InputError, "The input q is missing"),
-        (lambda: ProgramOfThought("q -> n")(q=1, r=2), InputError, "The input r is not in the signature"),
+        (lambda: ProgramOfThought("q -> n")(1), InputError, r"takes its inputs by name. Write program\(q=\.\.\.\)"),
+        (lambda: RLM("q -> n")(1), InputError, r"takes its inputs by name. Write program\(q=\.\.\.\)"),
         (lambda: ProgramOfThought("q -> n")(q=object()), InputError, "the input 'q' is object"),
     ],
 )
 def test_bad_input(call: Any, error: type[Exception], said: str) -> None:
     with context(lm=ScriptedLM([])), pytest.raises(error, match=said):
         call()
+
+
+def test_an_input_that_is_not_in_the_signature_is_left_out_with_a_warning() -> None:
+    with context(lm=ScriptedLM([wrote("q + 1")])), pytest.warns(UserWarning, match=r"Write program\(q=\.\.\.\)") as warned:
+        assert ProgramOfThought("q: int -> n: int")(q=1, r=2).n == 2
+    assert [one.filename for one in warned] == [__file__]

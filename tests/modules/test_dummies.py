@@ -47,8 +47,8 @@ def test_demos_are_followed() -> None:
 
 
 def test_an_lm_with_a_format_of_its_own() -> None:
-    with context(lm=DummyLM([{"answer": "red"}], adapter=ChatAdapter()), adapter=ChatAdapter()):
-        assert Predict("question -> answer")(question="?").answer == "red"
+    assert DummyLM([{"answer": "red"}], adapter=ChatAdapter())("Which colour?") == ["[[ ## answer ## ]]\nred\n\n[[ ## completed ## ]]"]
+    assert DummyLM([{"answer": "red"}])("Which colour?") == ['{"answer": "red"}']
 
 
 def test_vectors_and_a_retriever_of_texts() -> None:

@@ -161,7 +161,7 @@ def test_a_module_takes_what_its_forward_takes() -> None:
 
 def test_a_predictor_takes_inputs_by_name() -> None:
     for call in (lambda: Predict("a, b -> c")("x"), lambda: asyncio.run(Predict("a, b -> c").acall("x"))):
-        with pytest.raises(InputError, match=r"Write predict\(a=\.\.\., b=\.\.\.\)"):
+        with pytest.raises(InputError, match=r"Write program\(a=\.\.\., b=\.\.\.\)"):
             call()
 
 

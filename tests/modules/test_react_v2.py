@@ -208,8 +208,8 @@ def test_many_at_once_keep_apart() -> None:
         (lambda: ReActV2("q, tools -> a", tools=[search]), SignatureError, "cannot have a field 'tools'"),
         (lambda: ReActV2("q -> history", tools=[search]), SignatureError, "cannot have a field 'history'"),
         (lambda: ReActV2("q -> a", tools=[search], max_iters=0), InputError, "in ReActV2(signature, tools=tools, max_iters=10)"),
-        (lambda: ReActV2("q -> a", tools=[search])("why?"), InputError, "takes its inputs by name. Write agent(q=...)."),
-        (lambda: ReActV2("q -> a", tools=[search])(), InputError, "The input q is missing. Write agent(q=...)."),
+        (lambda: ReActV2("q -> a", tools=[search])("why?"), InputError, "takes its inputs by name. Write program(q=...)."),
+        (lambda: ReActV2("q -> a", tools=[search])(), InputError, "The input q is missing; there is none. Write agent(q=...)."),
         (lambda: ReActV2("q -> a", tools=[search])(q="", history=5), InputError, "agent(..., history=prediction.history)"),
     ],
 )

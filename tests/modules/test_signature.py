@@ -158,8 +158,8 @@ def test_constraints_that_nothing_meets_are_refused(field: Any, type_: Any, says
 
 
 def test_an_unknown_constraint_is_named() -> None:
-    with pytest.raises(TypeError, match="OutputField\\(\\) takes no argument 'prefix'"):
-        OutputField(prefix="Answer:")  # type: ignore[call-arg]
+    with pytest.raises(TypeError, match="OutputField\\(\\) takes no argument 'colour'"):
+        OutputField(colour="red")  # type: ignore[call-arg]
 
 
 def test_well_known_types_need_no_import() -> None:
