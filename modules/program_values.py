@@ -9,15 +9,13 @@ from __future__ import annotations
 import enum
 import importlib
 import math
-import operator
 import sys
 import types
 from collections.abc import Mapping
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
-from functools import reduce
 from pathlib import Path, PurePath
-from typing import Annotated, Any, Union, get_args, get_origin
+from typing import Any
 from uuid import UUID
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
@@ -25,15 +23,13 @@ from pydantic_core import to_jsonable_python
 
 from homefire.engine.lm import LM
 from homefire.errors import InputError
-from homefire.modules.described_types import describe_type, type_of
+from homefire.modules.described_types import describe_signature, type_of
 from homefire.modules.example import Example, Prediction
-from homefire.modules.field_constraints import constraint_metadata
 from homefire.modules.savable import Savable
 from homefire.modules.signature import REQUIRED, Field, Signature, make_signature
 
 _PLAIN: dict[str, Any] = {kind.__name__: kind for kind in (date, datetime, time, timedelta, Decimal, UUID)}
 _HOLDERS: dict[str, Any] = {"tuple": tuple, "set": set, "frozenset": frozenset}
-_GENERIC: dict[str, Any] = {**_HOLDERS, "list": list, "dict": dict}
 _KINDS = frozenset(
     {"module", "same", "lm", "signature", "example", "enum", "model", "value", "path", "float", "map", "code", "required", *_HOLDERS}
 )
@@ -98,12 +94,11 @@ class ProgramWriter:
         return {"$module": path_of(type(value), where), "number": number, "attributes": state}
 
     def _signature(self, signature: type[Signature], where: str) -> dict[str, Any]:
-        fields = []
-        for one in signature.fields.values():
-            place = f"{where}.{one.name}"
-            field = {"name": one.name, "role": one.role, "description": one.description, "type": _written_type(one.type, place)}
-            fields.append(field if one.default is REQUIRED else {**field, "default": self.written(one.default, place)})
-        return {"name": signature.__name__, "instructions": signature.instructions, "fields": fields}
+        described = describe_signature(signature, lambda cls, describable: _name_of(cls, describable, where))
+        for field, one in zip(described["fields"], signature.fields.values(), strict=True):
+            if one.default is not REQUIRED:
+                field["default"] = self.written(one.default, f"{where}.{one.name}")
+        return described
 
     def _mapping(self, value: Mapping[Any, Any], where: str) -> Any:
         if all(type(key) is str and not key.startswith("$") for key in value):
@@ -224,50 +219,34 @@ class ProgramReader:
 
     def _signature(self, value: Mapping[str, Any]) -> type[Signature]:
         fields = [
-            Field(one["name"], self._type(one["type"]), one["role"], one["description"], self.read(one.get("default", {"$required": None})))
+            Field(
+                one["name"],
+                type_of(one["type"], self._find),
+                one["role"],
+                one["description"],
+                self.read(one.get("default", {"$required": None})),
+            )
             for one in value["fields"]
         ]
         return make_signature(fields, value["instructions"], name=value["name"])
 
-    def _type(self, written: Mapping[str, Any]) -> Any:
-        """The type; a class is the program's own where that is imported, else one of the same name and fields."""
-        match written:
-            case {"class": path, "described": described}:
-                try:
-                    return self._class(path, object)
-                except InputError:
-                    if "any" in described:
-                        raise
-                    return type_of(described)
-            case {"limited": inner, "limits": limits}:
-                return Annotated[(self._type(inner), *constraint_metadata(limits))]
-            case {"union": members}:
-                return reduce(operator.or_, (self._type(one) or type(None) for one in members))
-            case {"holder": name, "of": arguments}:
-                return _GENERIC[name][tuple(... if one == "..." else self._type(one) for one in arguments)]
-        return type_of(written["described"])
-
-
-def _written_type(annotation: Any, where: str) -> dict[str, Any]:
-    """A type, with the path of every class in it that can be imported."""
-    origin, arguments = get_origin(annotation), get_args(annotation)
-    if origin is Annotated:
-        limits = describe_type(annotation).get("limits")
-        inner = _written_type(arguments[0], where)
-        return {"limited": inner, "limits": limits} if limits else inner
-    if origin in (Union, types.UnionType):
-        return {"union": [_written_type(one, where) for one in arguments]}
-    if origin in _GENERIC.values():
-        return {"holder": origin.__name__, "of": ["..." if one is ... else _written_type(one, where) for one in arguments]}
-    described = describe_type(annotation)
-    if not ({"any", "record", "enum"} & set(described)):
-        return {"described": described}
-    try:
-        return {"class": path_of(annotation, where), "described": described}
-    except InputError:
-        if "any" in described:
+    def _find(self, path: str, described: bool) -> Any:
+        """A class of the program's own, where that is imported."""
+        try:
+            return self._class(path, object)
+        except InputError:
+            if described:
+                return None
             raise
-        return {"described": described}
+
+
+def _name_of(annotation: Any, describable: bool, where: str) -> str | None:
+    try:
+        return path_of(annotation, where)
+    except InputError:
+        if describable:
+            return None
+        raise
 
 
 def path_of(value: Any, where: str) -> str:

@@ -21,10 +21,12 @@ from homefire.engine.lm import LM
 from homefire.errors import InputError, MissingExtra
 from homefire.modules.program_values import ProgramReader, ProgramWriter
 from homefire.modules.savable import Savable
-from homefire.modules.saved_state import LAYOUT, check_layout, versions
+from homefire.modules.saved_state import check_layout, versions
 from homefire.modules.signature import Signature, make_signature
 
 ENTRY = "program.json"
+LAYOUT = 2
+"""Of the folders; one that is written with a higher number cannot be read here."""
 
 
 def save_program(program: Savable, folder: Path, modules_to_serialize: Sequence[Any] | None) -> None:
@@ -70,7 +72,7 @@ def load(path: str | Path, allow_code: bool = False, *, allow_pickle: bool = Fal
     """
     folder, allowed = Path(path), allow_code or allow_pickle
     entry = _entry(folder)
-    check_layout(folder / ENTRY, entry.get("homefire"), entry.get("versions", {}))
+    check_layout(folder / ENTRY, entry.get("homefire"), LAYOUT, entry.get("versions", {}))
     if "pickle" in entry:
         return _unpickled(folder, entry, allowed, allow_endpoint)
     try:

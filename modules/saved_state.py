@@ -78,16 +78,16 @@ def versions() -> dict[str, str]:
     return {"homefire": own, "python": ".".join(platform.python_version_tuple()[:2])}
 
 
-def check_layout(path: Path, layout: object, written: Mapping[str, str]) -> None:
+def check_layout(path: Path, layout: object, newest: int, written: Mapping[str, str]) -> None:
     """Warns of a file that a newer homefire wrote.
 
     Raises:
         InputError: this one cannot read it.
     """
     theirs, ours = written.get("homefire", "0"), versions()["homefire"]
-    if not isinstance(layout, int) or layout > LAYOUT:
+    if not isinstance(layout, int) or layout > newest:
         raise InputError(
-            f"{path} has the layout {layout!r}, written by homefire {theirs}; this is homefire {ours}, which reads layouts up to {LAYOUT}. "
+            f"{path} has the layout {layout!r}, written by homefire {theirs}; this is homefire {ours}, which reads layouts up to {newest}. "
             "Install that version, or save the program again with this one."
         )
     if Version(theirs) > Version(ours):
@@ -142,7 +142,7 @@ def _predictors(path: Path, saved: Any) -> State:
     if not isinstance(saved, dict):
         raise InputError(f"{path} is not a program that `save` wrote: it holds a {type(saved).__name__}.")
     if "homefire" in saved:
-        check_layout(path, saved["homefire"], saved.get("versions", {}))
+        check_layout(path, saved["homefire"], LAYOUT, saved.get("versions", {}))
         predictors = saved.get("predictors")
     elif "signature" in saved and "demos" in saved:
         predictors = {"self": {name: value for name, value in saved.items() if name != "metadata"}}

@@ -37,8 +37,9 @@ def check(program: Any) -> None:
     assert (answer.mood, answer.people, answer.reply) == (Mood.BAD, [Person(fullName="Bo", age=1)], "Sorry.")
 
 
-def test_a_program_of_the_first_layout_is_loaded() -> None:
-    program = load(GOLDEN / "program_layout_1")
+@pytest.mark.parametrize("layout", [1, 2])
+def test_a_program_of_every_layout_is_loaded(layout: int) -> None:
+    program = load(GOLDEN / f"program_layout_{layout}")
     assert type(program) is Reviewer and (program.limit, program.names) == (7, {"a": (1, 2.5), "b": None})
     assert program.dump_state() == reviewer().dump_state()
     assert program.judge.predict.signature.equals(reviewer().judge.predict.signature)
@@ -48,7 +49,7 @@ def test_a_program_of_the_first_layout_is_loaded() -> None:
 
 def test_the_program_of_today_is_the_golden_one(tmp_path: Path) -> None:
     reviewer().save(tmp_path / "now", save_program=True)
-    now, golden = (json.loads((folder / "program.json").read_text("utf-8")) for folder in (tmp_path / "now", GOLDEN / "program_layout_1"))
+    now, golden = (json.loads((folder / "program.json").read_text("utf-8")) for folder in (tmp_path / "now", GOLDEN / "program_layout_2"))
     assert now["program"] == golden["program"]
 
 
