@@ -56,6 +56,7 @@ class Embeddings:
         ConfigError: a value that cannot be used.
     """
 
+    callbacks: tuple[BaseCallback, ...]
     _table: VectorTable
 
     def __init__(
@@ -167,7 +168,7 @@ class Embeddings:
         self.k = k
         self.normalize = normalize
         self.brute_force_threshold = threshold
-        self.callbacks: Sequence[BaseCallback] = ()
+        self.callbacks = ()
         self._adding = Lock()
         self._together = Together(self._search)
         self._embed = embedder if isinstance(embedder, Embedder) else Embedder(embedder, caching=False)

@@ -98,7 +98,7 @@ def test_there_are_refused_arguments() -> None:
 def test_an_argument_that_is_refused_is_an_error_that_names_it(call: str) -> None:
     function, argument = call.split("(")[0], re.findall(r"(\w+)=", call)[-1]
     with pytest.raises((TypeError, dspy.ConfigError), match=f"{argument}|takes no arguments"):
-        eval(call, {function: resolve(function), "big": None})
+        eval(call, {function: resolve(function), "big": None, "embedder": None})
 
 
 def test_names_that_the_page_sends_to_are_there() -> None:
@@ -313,6 +313,51 @@ def test_usage_callbacks_and_history(capsys: pytest.CaptureFixture[str]) -> None
     assert len(predict.history) == 1
 
 
+class Hop(dspy.Module):
+    """A program of the tutorials: searches, and answers from what it found."""
+
+    def __init__(self, k: int = 2) -> None:
+        self.retrieve = dspy.Retrieve(k=k)
+        self.answer = dspy.ChainOfThought("context: list[str], question -> answer")
+
+    def forward(self, question: str) -> dspy.Prediction:
+        context = self.retrieve(question).passages
+        return dspy.Prediction(context=context, answer=self.answer(context=context, question=question).answer)
+
+
+TOWNS = ["Rome lies on the Tiber.", "Bern lies on the Aare.", "Cats purr."]
+
+
+def test_a_program_that_retrieves_by_the_settings(tmp_path: Path) -> None:
+    index = dspy.Index.build(tmp_path, [dspy.Passage(id=text, text=text, source="towns") for text in TOWNS], dspy.HashEncoder())
+    for rm in (
+        index,
+        lambda query, k: [{"long_text": text} for text in TOWNS if "Rome" in text],
+        dspy.Embeddings(TOWNS, dspy.HashEncoder()),
+    ):
+        use({"reasoning": "so", "answer": "Tiber"})
+        dspy.configure(rm=rm)
+        prediction = Hop()(question="Where does Rome lie?")
+        assert prediction.context[0] == TOWNS[0] and prediction.answer == "Tiber"
+    assert dspy.settings.rm is rm
+
+
+def test_a_search_by_embeddings_in_a_users_module() -> None:
+    lm = use({"reasoning": "so", "response": "Aare"})
+    embedder = dspy.Embedder(dspy.HashEncoder().encode_passages)
+    search = dspy.retrievers.Embeddings(embedder=embedder, corpus=TOWNS, k=1)
+
+    class Answer(dspy.Module):
+        def __init__(self) -> None:
+            self.respond = dspy.ChainOfThought("context: list[str], question -> response")
+
+        def forward(self, question: str) -> Any:
+            return self.respond(context=search(question).passages, question=question)
+
+    assert Answer()(question="Where does Bern lie?").response == "Aare"
+    assert "Bern lies on the Aare." in lm.scripted.requests[0].messages[-1].content
+
+
 def test_names_that_make_signatures() -> None:
     made = dspy.make_signature({"n": (int, dspy.InputField()), "even": (bool, dspy.OutputField())}, "Say whether it is.", "Parity")
     assert (made.__name__, made.signature, made.instructions) == ("Parity", "n -> even", "Say whether it is.")
@@ -335,7 +380,7 @@ def test_errors_are_caught_under_dspys_names() -> None:
     assert issubclass(dspy.LMTimeoutError, dspy.DSPyError)
 
 
-@pytest.mark.parametrize("space", ["datasets", "evaluate", "streaming", "teleprompt", "utils"])
+@pytest.mark.parametrize("space", ["datasets", "evaluate", "retrievers", "streaming", "teleprompt", "utils"])
 def test_the_names_of_a_namespace_can_be_imported(space: str) -> None:
     module: Any = importlib.import_module(f"homefire.{space}")
     assert module is getattr(dspy, space)
