@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from threading import Lock
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypeVar
 
 from homefire.configs.console import Task, progress
+from homefire.retrieval.one_core import on_one_core
 
 if TYPE_CHECKING:
     import numpy as np
@@ -50,19 +50,19 @@ class Model(Protocol):
 class ModelBatches:
     """Runs a model over texts, or over pairs of texts. Methods may be called from any thread.
 
-    On a CPU, few texts run on one thread of its own, because waking more cores takes longer than the work when other threads want them.
+    On a CPU, few texts run on one core, because waking more takes longer than the work when other threads want them.
     """
 
     def __init__(self, model: Model, batch_size: int | None = None) -> None:
         self.model = model
         self.batch_size = batch_size or (256 if model.device.type == "cuda" else 32)
         self._tokenizing = Lock()  # a tokenizer that truncates or pads is for one thread at a time
-        self._one_thread = _one_thread() if model.device.type == "cpu" else None
 
     def where_it_is_fastest(self, items: Sequence[Item], work: Callable[[], T]) -> T:
         """Does the work for these texts on one core when they are few, else on the caller's thread with all cores."""
-        small = sum(map(_characters, items)) <= _SMALL
-        return self._one_thread.submit(work).result() if self._one_thread and small else work()
+        if self.model.device.type != "cpu" or sum(map(_characters, items)) > _SMALL:
+            return work()
+        return on_one_core(lambda _: work(), [None])[0]
 
     def run(
         self, items: Sequence[Item], what: str, prompt: str | None = None, task: str | None = None
@@ -90,7 +90,8 @@ class ModelBatches:
                     features = self.model.preprocess([items[place] for place in block], prompt=prompt, **options)
                 for places, batch in _even(features, block, self.batch_size):
                     with torch.inference_mode():
-                        yield places, self.model(_moved(batch, self.model.device), **options)
+                        done = self.model(_moved(batch, self.model.device), **options)
+                    yield places, done
                     shown.advance(len(places))
 
 
@@ -133,7 +134,7 @@ def _characters(item: Item) -> int:
 
 
 class _Progress:
-    """Progress with rate and time left, shown once it is known to take long."""
+    """Progress that is shown once it is known to take long."""
 
     def __init__(self, description: str, total: int) -> None:
         self._description, self._total = description, total
@@ -149,27 +150,8 @@ class _Progress:
 
     def advance(self, count: int) -> None:
         self._done += count
-        rate = self._done / max(1e-9, time.monotonic() - self._start)
-        left = (self._total - self._done) / rate
+        left = (self._total / self._done - 1) * (time.monotonic() - self._start)
         if self._task is None and left > _LONG:
             self._task = self._stack.enter_context(progress(self._description, total=self._total))
         if self._task is not None:
-            minutes, seconds = divmod(round(left), 60)
-            self._task.update(completed=self._done, description=f"{self._description}, {rate:.0f}/s, {minutes}:{seconds:02} left")
-
-
-def _one_thread() -> ThreadPoolExecutor:
-    """A thread on which torch uses one core.
-
-    `torch.set_num_threads` holds for the thread that calls it, once that has asked for its number, and for threads that ask for theirs
-    later; so the number for the latter is put back at once.
-    """
-    import torch
-
-    cores = torch.get_num_threads()
-    executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="homefire-encoder")
-    executor.submit(torch.get_num_threads).result()
-    set_threads = torch._C.set_num_threads  # vLLM's CPU engine puts a function that does nothing in place of torch.set_num_threads
-    executor.submit(set_threads, 1).result()
-    set_threads(cores)
-    return executor
+            self._task.update(completed=self._done)

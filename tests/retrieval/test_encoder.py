@@ -106,7 +106,9 @@ def test_small_batches_use_one_core_and_leave_the_callers_threads_alone(encoder:
     assert torch.get_num_threads() == before
     with ThreadPoolExecutor(1) as fresh:
         assert fresh.submit(torch.get_num_threads).result() == before
-    assert encoder._one_thread is None or encoder._one_thread.submit(torch.get_num_threads).result() == 1
+    if encoder.batches.model.device.type == "cpu":
+        assert encoder.batches.where_it_is_fastest(["short"], torch.get_num_threads) == 1
+    assert encoder.batches.where_it_is_fastest(["long " * 1000], torch.get_num_threads) == before
 
 
 @pytest.mark.model
