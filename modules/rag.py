@@ -9,6 +9,7 @@ of a passage that was found for this question (what Gao et al., arXiv 2305.14627
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Annotated, Any, Literal, get_origin
 from weakref import WeakKeyDictionary
 
@@ -37,7 +38,7 @@ class RAG(Module):
     Where nothing is found the context is empty and nothing is cited.
 
     Args:
-        retriever: An `Index`, or any function `retriever(query, k=3)`; copies of the program share it.
+        retriever: An `Index` or its folder, or any function `retriever(query, k=3)`; copies of the program share it.
         signature: Has an input `context: list[str]`, which is filled here, and an input to search with: `question`, or the only other one.
         k: Passages for one question.
         citations: Whether the answer names its sources. The signature then gets an output `citations` behind the others, unless it has
@@ -54,7 +55,7 @@ class RAG(Module):
 
     def __init__(
         self,
-        retriever: Retriever,
+        retriever: Retriever | Path | str,
         signature: str | type[Signature] = "context: list[str], question -> answer",
         k: int = 3,
         *,

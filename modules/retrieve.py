@@ -6,16 +6,19 @@ Knows no index; whom it asks is given, or set for the whole process by `configur
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from homefire.engine.callbacks import BaseCallback
 from homefire.engine.lm_options import checked_callbacks
 from homefire.errors import ConfigError, InputError
+from homefire.modules.copies import copied
 from homefire.modules.example import Prediction
 from homefire.modules.module import Module
 from homefire.modules.retriever import Retriever, search
 from homefire.modules.settings import current
+from homefire.retrieval.index import Index
 
 
 class Retrieve(Module):
@@ -28,7 +31,8 @@ class Retrieve(Module):
     Args:
         k: How many.
         callbacks: Hear the calls of this step, beside those of the settings.
-        retriever: Whom to ask; copies of the program share it. Without one, that of the settings: `configure(rm=index)`.
+        retriever: Whom to ask, or the folder of an index; copies of the program share it, and a saved program notes where its index is.
+            Without one, that of the settings: `configure(rm=index)`.
         options: More arguments of every search; an `Index` takes `method`, `where` and `rerank`.
 
     Raises:
@@ -36,14 +40,19 @@ class Retrieve(Module):
     """
 
     def __init__(
-        self, k: int = 3, callbacks: Sequence[BaseCallback] | None = None, *, retriever: Retriever | None = None, **options: Any
+        self,
+        k: int = 3,
+        callbacks: Sequence[BaseCallback] | None = None,
+        *,
+        retriever: Retriever | Path | str | None = None,
+        **options: Any,
     ) -> None:
         if isinstance(k, bool) or not isinstance(k, int) or k < 1:
             raise InputError(f"k is {k!r}; expected a whole number, 1 or more.")
-        if retriever is not None and not callable(retriever):
-            raise InputError(f"The retriever is {retriever!r}; expected an Index, or a function retriever(query, k=3).")
+        if retriever is not None and not callable(retriever) and not isinstance(retriever, Path | str):
+            raise InputError(f"The retriever is {retriever!r}; expected an Index or its folder, or a function retriever(query, k=3).")
         self.k = k
-        self.retriever = retriever
+        self.retriever: Retriever | None = Index.open(retriever) if isinstance(retriever, Path | str) else retriever
         self.options = options
         if callbacks:
             self.callbacks = checked_callbacks(callbacks)
@@ -68,8 +77,19 @@ class Retrieve(Module):
         return await asyncio.to_thread(self.forward, query, k, **options)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Retrieve:
-        memo[id(self.retriever)] = self.retriever
-        return super().__deepcopy__(memo)
+        made = type(self).__new__(type(self))
+        memo[id(self)] = made
+        made.__dict__.update({name: value if name == "retriever" else copied(value, memo) for name, value in self.__dict__.items()})
+        return made
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What is saved: of an index the place where it is."""
+        place = {"retriever": self.retriever.directory.absolute()} if isinstance(self.retriever, Index) else {}
+        return {**self.__dict__, **place}
+
+    def __setstate__(self, state: Mapping[str, Any]) -> None:
+        retriever = state["retriever"]
+        self.__dict__.update(state, retriever=Index.open(retriever) if isinstance(retriever, Path) else retriever)
 
     def _asked(self) -> Retriever:
         retriever: Any = current().rm if self.retriever is None else self.retriever

@@ -17,6 +17,7 @@ from homefire.engine.scripted_engine import ScriptedLM
 from homefire.errors import InputError, ParseError, SignatureError
 from homefire.modules.example import Example
 from homefire.modules.rag import RAG
+from homefire.modules.saved_program import load
 from homefire.modules.settings import context
 from homefire.modules.signature import InputField, OutputField, Signature
 from homefire.modules.trace import record
@@ -189,6 +190,17 @@ def test_traces_and_states_hold_numbers(index: Index, tmp_path: Path) -> None:
     again = RAG(index, k=3)
     again.load(tmp_path / "state.json")
     assert again.predict.demos[0].citations == [1]
+
+
+def test_a_whole_program_is_saved_with_the_place_of_its_index(index: Index, tmp_path: Path) -> None:
+    program = RAG(index, k=1, where={"source": "0.txt"})
+    program.save(tmp_path / "program", save_program=True)
+    again = load(tmp_path / "program")
+    again.set_lm(ScriptedLM(answer_by_prompt))
+    assert again(question="bread").passages[0].id == "0" and again.index is not index
+    assert RAG(index.directory, k=1).index("bread", k=1).ids == ["2"]
+    with pytest.raises(InputError, match="There is no index"):
+        RAG(tmp_path / "nothing")
 
 
 def test_options_of_the_search_reach_the_retriever() -> None:

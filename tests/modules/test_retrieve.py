@@ -129,8 +129,8 @@ def test_what_is_no_list_of_passages(retriever: Callable[..., Any], message: str
 def test_wrong_arguments(index: Index) -> None:
     with pytest.raises(InputError, match="k is 0"):
         Retrieve(k=0)
-    with pytest.raises(InputError, match="The retriever is 'index'"):
-        Retrieve(retriever="index")  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="The retriever is 7"):
+        Retrieve(retriever=7)  # type: ignore[arg-type]
     for query, k, message in ((["q"], 1, "The query is"), (None, 1, "The query is"), ("q", 0, "k is 0"), ("q", 1.5, "k is 1.5")):
         with pytest.raises(InputError, match=message):
             Retrieve(retriever=index)(query, k=k)
