@@ -128,7 +128,7 @@ def _declared(
 class Signature:
     """The contract of one step: instructions, inputs and outputs.
 
-    Written as a class, whose docstring is the instructions, or as a string:
+    Written as a class, whose docstring is the instructions, or as a string; a field without a type is text:
 
     >>> class Review(Signature):
     ...     '''Say how the review sounds.'''
@@ -176,22 +176,16 @@ class Signature:
         if isinstance(vars(cls).get("fields"), Mapping):
             return
         above: type[Signature] = cls.__mro__[1]
-        fields = dict(above.fields)
-        for name, annotation in resolve_annotations(cls).items():
-            declared = vars(cls).get(name)
-            if typing.get_origin(annotation) is ClassVar:
-                continue
-            if not isinstance(declared, Declared):
-                raise SignatureError(
-                    f"{cls.__name__}.{name} is neither an input nor an output. Write `{name}: ... = InputField()` or `= OutputField()`."
-                )
-            fields[name] = declared.field(name, annotation)
-        for name, value in list(vars(cls).items()):
-            if isinstance(value, Declared) and name in fields:
-                delattr(cls, name)  # a field may be called like a method of signatures
-        untyped = [name for name, value in vars(cls).items() if isinstance(value, Declared) and name not in fields]
-        if untyped:
-            raise SignatureError(f"{cls.__name__}.{untyped[0]} has no type. Write `{untyped[0]}: str = ...`.")
+        declared = {name: value for name, value in vars(cls).items() if isinstance(value, Declared)}
+        types = {name: hint for name, hint in resolve_annotations(cls).items() if typing.get_origin(hint) is not ClassVar}
+        if neither := [name for name in types if name not in declared]:
+            raise SignatureError(
+                f"{cls.__name__}.{neither[0]} is neither an input nor an output. Write `{neither[0]}: ... = InputField()` or "
+                "`= OutputField()`."
+            )
+        fields = {**above.fields, **{name: one.field(name, types.get(name, str)) for name, one in declared.items()}}
+        for name in declared:
+            delattr(cls, name)  # a field may be called like a method of signatures
         own = inspect.cleandoc(vars(cls).get("__doc__") or "")
         _settle(cls, list(fields.values()), own or above.instructions or None)
 

@@ -105,6 +105,15 @@ def test_a_wrong_string_says_what_is_wrong(text: str, says: str) -> None:
         Signature(text)
 
 
+def test_a_field_without_a_type_is_text_in_its_place() -> None:
+    class Mixed(Signature):
+        first = InputField(desc="comes first")
+        second: list[str] = InputField()
+        answer = OutputField()
+
+    assert [(field.name, field.type) for field in Mixed.fields.values()] == [("first", str), ("second", list[str]), ("answer", str)]
+
+
 def test_a_field_that_is_neither_is_refused() -> None:
     with pytest.raises(SignatureError, match="neither an input nor an output"):
         type("Wrong", (Signature,), {"__annotations__": {"a": str}, "a": "text", "__module__": __name__})
