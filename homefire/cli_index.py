@@ -17,6 +17,7 @@ from rich.text import Text
 
 from homefire.cli_index_search import IndexPath, Json, search
 from homefire.cli_index_serve import serve
+from homefire.cli_index_tune import tune
 from homefire.errors import InputError
 
 if TYPE_CHECKING:
@@ -106,6 +107,7 @@ def stats_command(index: IndexPath, as_json: Json = False) -> None:
 
 app.command("search")(search)
 app.command("serve")(serve)
+app.command("tune")(tune)
 
 
 def _show(report: BuildReport, as_json: bool) -> None:
