@@ -204,6 +204,7 @@ def _kinds(rows: _Rows) -> dict[str, type]:
 
 
 def _typed(cell: str, kind: type) -> Scalar:
-    if kind is str or not cell.strip():
+    if kind is str:
         return cell
-    return float(cell) if kind is float else int(cell)
+    value = cell.strip()
+    return "" if not value else float(value) if kind is float else int(value)

@@ -10,11 +10,16 @@ import logging
 import os
 import re
 import stat
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 _ATTEMPTS = 3
+_SETTLED_NS = 2_000_000_000
+"""How long ago a file was changed when its time of change can be trusted."""
+_CHUNK = 1 << 20
 _BOMS = (
     (codecs.BOM_UTF8, "utf-8"),
     (codecs.BOM_UTF32_LE, "utf-32-le"),
@@ -75,6 +80,8 @@ class SourceFile:
 def read_once(path: Path, most: int) -> bytes:
     """All bytes of a file as it was at one moment.
 
+    A file that was written to a short while ago is read twice: its time of change is coarse, and cannot tell two writes apart.
+
     Raises:
         Unreadable: the file is no ordinary one, has more than `most` bytes, keeps changing, or cannot be read.
     """
@@ -90,8 +97,19 @@ def read_once(path: Path, most: int) -> bytes:
                     )
                 data = file.read(most + 1)
                 after = os.fstat(file.fileno())
-            if (before.st_size, before.st_mtime_ns) == (after.st_size, after.st_mtime_ns) and len(data) == after.st_size:
-                return data
+                same = (before.st_size, before.st_mtime_ns) == (after.st_size, after.st_mtime_ns) and len(data) == after.st_size
+                if same and (time.time_ns() - after.st_mtime_ns > _SETTLED_NS or _is_still(file, data)):
+                    return data
     except OSError as error:
         raise Unreadable(f"{error.strerror or error}. Check that it exists and that you may read it.") from error
     raise Unreadable("it changed each time while it was read. Read it again when nothing writes to it.")
+
+
+def _is_still(file: BinaryIO, data: bytes) -> bool:
+    file.seek(0)
+    place = 0
+    while chunk := file.read(_CHUNK):
+        if data[place : place + len(chunk)] != chunk:
+            return False
+        place += len(chunk)
+    return place == len(data)
