@@ -5,6 +5,7 @@ from __future__ import annotations
 import tracemalloc
 from collections.abc import Sequence
 from itertools import islice
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -244,3 +245,17 @@ def test_memory_stays_small_however_long_a_text_is(part: str) -> None:
     finally:
         tracemalloc.stop()
     assert peak < 30_000_000
+
+
+def test_tokens_are_those_of_the_encoder(minilm: Path) -> None:
+    from homefire.retrieval.sentence_encoder import SentenceEncoder
+
+    encoder = SentenceEncoder(str(minilm))
+    assert isinstance(encoder, TokenSpans)
+    chunker = Chunker(tokenizer=encoder)
+    text = Path(__file__).read_text(encoding="utf-8")
+    passages = chunker.chunk(Document("this file", text))
+    counts = [len(spans) for spans in encoder.token_spans([passage.text for passage in passages])]
+    assert max(counts) <= chunker.tokens == 200 < encoder.max_tokens < 256
+    assert sum(counts) / len(counts) > 100
+    assert [passage.id for passage in islice(chunker.passages(Document("this file", text)), 3)] == [passage.id for passage in passages[:3]]

@@ -21,7 +21,7 @@ Search: TypeAlias = Callable[[str, int], Sequence[Found]]
 """A query and how many; the best passage first."""
 
 ModelOption = Annotated[str, typer.Option(help="A name that `homefire models list` shows, a folder, or vllm/NAME, openai/NAME, ...")]
-FolderOption = Annotated[Path | None, typer.Option(help="Your .txt, .md and .rst files; otherwise the documentation of Python's library.")]
+FolderOption = Annotated[Path | None, typer.Option(help="Your documents; otherwise the documentation of Python's library.")]
 EncoderOption = Annotated[str, typer.Option(help="`hash` compares words and needs no model; `all-minilm-l6-v2` compares meanings.")]
 
 
