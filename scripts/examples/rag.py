@@ -1,7 +1,8 @@
 """RAG: a question answered from documents. Run: .venv/bin/python scripts/examples/rag.py
 
-A question and a folder of .txt, .md and .rst files may follow the command. Without a folder, the documents are sentences from the
-documentation of Python's own library, which every Python has. The encoder is fetched once with: homefire models pull all-minilm-l6-v2
+A question and a folder of documents may follow the command: text, Markdown, HTML, PDF, Word, CSV and more. Without a folder, the documents
+are sentences from the documentation of Python's own library, which every Python has. The encoder is fetched once with:
+homefire models pull all-minilm-l6-v2
 """
 
 from __future__ import annotations
@@ -64,7 +65,8 @@ def main(
     index = index_of(folder, encoder)
     homefire.configure(lm=homefire.LM(model, max_tokens=max_tokens))
     answer = RAG(index, Answer, k=passages)(question=question)
-    show(question, answer.copy(sources=[passage.source for passage in answer.passages]), "answer", "supported", "sources")
+    cited = [passage.source for passage in answer.citations]
+    show(question, answer.copy(found=[passage.source for passage in answer.passages], cited=cited), "answer", "supported", "found", "cited")
     return answer
 
 
