@@ -21,7 +21,7 @@ from homefire.errors import CodeExecutionError, CodeInterpreterError, ConfigErro
 from homefire.modules.host_calls import HostCalls
 from homefire.modules.interpreter import Interpreter, Ran, Tools
 from homefire.modules.printed_text import PrintedText
-from homefire.modules.sandbox_files import GrantedFiles, checked_grants
+from homefire.modules.sandbox_files import GrantedFiles, by_last_name, checked_grants
 from homefire.modules.sandbox_values import TooLarge, clipped, plain_output
 
 if TYPE_CHECKING:
@@ -73,6 +73,8 @@ class PythonInterpreter(Interpreter):
         tools: Functions that the code may call, by name, or as a list of functions and tools. Arguments are checked as of any `Tool`.
         files: Files and folders that the code may read, by the name that it knows them by: `{"data.csv": path}`.
         writable_files: Those that it may write too.
+        enable_read_paths: Files and folders that the code may read by the last part of their path; files also below `/sandbox`.
+        enable_write_paths: Those that it may write too.
         timeout: Most seconds that a snippet runs, the time that tools take not counted. Sleeping takes no time.
         max_memory: Most bytes that it holds.
         max_recursion: Most calls within calls.
@@ -93,6 +95,8 @@ class PythonInterpreter(Interpreter):
         *,
         files: Mapping[str, str | Path] | None = None,
         writable_files: Mapping[str, str | Path] | None = None,
+        enable_read_paths: Sequence[str | Path] = (),
+        enable_write_paths: Sequence[str | Path] = (),
         timeout: float = 10.0,
         max_memory: int = 256 * 2**20,
         max_recursion: int = 500,
@@ -106,8 +110,9 @@ class PythonInterpreter(Interpreter):
         if wrong := [name for name, value in limits.items() if not value > 0]:
             raise ConfigError(f"{wrong[0]} is {limits[wrong[0]]!r}; expected a number above 0, as in PythonInterpreter(timeout=10).")
         self._limits = SandboxLimits(seconds=timeout, memory=max_memory, recursion=max_recursion, output=max_output, calls=max_calls)
-        self._readable = checked_grants(files or {}, "files")
-        self._writable = checked_grants(writable_files or {}, "writable_files")
+        self._readable = checked_grants({**(files or {}), **by_last_name(enable_read_paths, "enable_read_paths")}, "files")
+        writable = {**(writable_files or {}), **by_last_name(enable_write_paths, "enable_write_paths")}
+        self._writable = checked_grants(writable, "writable_files")
         self._session: MontySession | None = None
         self._mounts: list[MountDir] = []
         self._folder: str | None = None

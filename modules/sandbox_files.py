@@ -7,7 +7,7 @@ goes to the code, and neither does anything else of the system.
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -124,3 +124,18 @@ def checked_grants(grants: Mapping[str, str | Path], argument: str) -> dict[str,
         if not parts or name.startswith("/") or ".." in parts or "\0" in name:
             raise InputError(f"{argument} grants the name {name!r}; expected a plain name, as in {argument}={{'data.csv': path}}.")
     return {name: Path(path).resolve() for name, path in grants.items()}
+
+
+def by_last_name(paths: Sequence[str | Path], argument: str) -> dict[str, Path]:
+    """Files and folders under the last part of their path; files under the same below `sandbox/` too.
+
+    Raises:
+        InputError: a text instead of a list, or two paths that end alike.
+    """
+    if isinstance(paths, str | Path):
+        raise InputError(f"{argument} is {paths!r}; expected a list, as in {argument}=[{str(paths)!r}].")
+    found = {Path(path).resolve() for path in paths}
+    names = [path.name for path in found]
+    if twice := {name for name in names if names.count(name) > 1}:
+        raise InputError(f"{argument} has two paths that end in {min(twice)!r}. Name them: files={{'one': path, 'other': path}}.")
+    return {name: path for path in found for name in (path.name, f"sandbox/{path.name}") if name == path.name or not path.is_dir()}

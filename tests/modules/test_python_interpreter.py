@@ -285,6 +285,25 @@ def test_it_is_pickled_without_its_variables(interpreter: Interpreter) -> None:
             made.execute("x")
 
 
+def test_files_are_granted_by_their_own_name(tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "in.txt").write_text("inside")
+    (tmp_path / "in.csv").write_text("a,b")
+    granted = {"enable_read_paths": [tmp_path / "in.csv", str(tmp_path / "folder")], "enable_write_paths": [tmp_path / "out.txt"]}
+    with PythonInterpreter(**granted) as interpreter:
+        assert (
+            interpreter.execute("open('in.csv').read() + open('/sandbox/in.csv').read() + open('folder/in.txt').read()") == "a,ba,binside"
+        )
+        interpreter.execute("open('/sandbox/out.txt', 'w').write('made')")
+        with pytest.raises(CodeExecutionError):
+            interpreter.execute("open('in.csv', 'w')")
+    assert (tmp_path / "out.txt").read_text() == "made"
+    with pytest.raises(InputError, match=r"enable_read_paths=\['data'\]"):
+        PythonInterpreter(enable_read_paths="data")
+    with pytest.raises(InputError, match=r"two paths that end in 'in.csv'"):
+        PythonInterpreter(enable_read_paths=[tmp_path / "in.csv", tmp_path / "folder" / "in.csv"])
+
+
 def test_files_are_granted_by_name(tmp_path: Path) -> None:
     (tmp_path / "in.csv").write_text("a,b\n1,2\n")
     with PythonInterpreter(files={"in.csv": tmp_path / "in.csv"}, writable_files={"out.txt": tmp_path / "made.txt"}) as interpreter:
