@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from homefire.errors import MissingExtra
 from homefire.retrieval.document import Document
 from homefire.retrieval.read_html import markdown_of
-from homefire.retrieval.source_file import SourceFile, Unreadable
+from homefire.retrieval.source_file import SourceFile, Unreadable, said
 
 _MOST_XML = 32_000_000
 """Bytes of XML in a file once it is unpacked; a small file can hold any amount."""
@@ -42,11 +42,11 @@ def read_docx(file: SourceFile) -> Iterator[Document]:
             raise Unreadable(f"it unpacks to {unpacked:,} bytes of XML, and at most {_MOST_XML:,} are read. Split it.")
         images = mammoth.images.img_element(lambda image: {})
         html = mammoth.convert_to_html(io.BytesIO(file.data), convert_image=images, style_map=_STYLES).value
-    except Unreadable:
+        _, text = markdown_of(html)
+    except (Unreadable, MissingExtra):
         raise
     except Exception as error:  # broken XML, missing parts and wrong values have no common class
-        raise Unreadable(f"it is no DOCX that can be read ({type(error).__name__}: {error}). Save it anew from Word.") from error
-    _, text = markdown_of(html)
+        raise Unreadable(f"it is no DOCX that can be read ({said(error)}). Save it anew from Word.") from error
     if not text:
         raise Unreadable("it has no text.")
     yield Document(file.source, text, lines=None)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from homefire.errors import MissingExtra
 from homefire.retrieval.document import Document
-from homefire.retrieval.source_file import SourceFile, Unreadable
+from homefire.retrieval.source_file import SourceFile, Unreadable, said
 
 if TYPE_CHECKING:
     from bs4 import BeautifulSoup, Tag
@@ -40,10 +40,16 @@ def read_html(file: SourceFile) -> Iterator[Document]:
 
     Raises:
         MissingExtra: markdownify is not installed.
-        Unreadable: there is no text in the page.
+        Unreadable: there is no text in the page, or it is none.
     """
     declared = _DECLARED.search(file.data[:2048])
-    title, text = markdown_of(file.text(declared[1].decode() if declared else None))
+    html = file.text(declared[1].decode() if declared else None)
+    try:
+        title, text = markdown_of(html)
+    except MissingExtra:
+        raise
+    except Exception as error:  # what the libraries raise on pages that they reject has no common class
+        raise Unreadable(f"it is no page that can be read ({said(error)}). Save it anew from a browser.") from error
     if not text:
         raise Unreadable("the page has no text of its own; one that is made by scripts must be saved from a browser.")
     yield Document(file.source, text, title=title, lines=None)

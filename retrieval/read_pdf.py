@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from homefire.errors import MissingExtra
 from homefire.retrieval.document import Document
-from homefire.retrieval.source_file import SourceFile, Unreadable
+from homefire.retrieval.source_file import SourceFile, Unreadable, said
 
 if TYPE_CHECKING:
     from pypdf import PdfReader
@@ -46,9 +46,7 @@ def read_pdf(file: SourceFile) -> Iterator[Document]:
     except DependencyError as error:
         raise Unreadable('it is encrypted with AES. Install what opens it with: pip install "cryptography"') from error
     except Exception as error:  # what pypdf raises on broken files has no common class
-        raise Unreadable(
-            f"it is no PDF that can be read ({type(error).__name__}: {error}). Save it anew from the program it is from."
-        ) from error
+        raise Unreadable(f"it is no PDF that can be read ({said(error)}). Save it anew from the program it is from.") from error
     if not any(map(str.strip, pages)):
         raise Unreadable(f"none of its {len(pages)} pages has text; they may be pictures. Add the text with: ocrmypdf IN OUT")
     yield Document(file.source, "\n\f".join(pages), {"pages": len(pages)}, title=title, lines=None)
@@ -60,6 +58,6 @@ def _pages(reader: PdfReader, file: SourceFile) -> Iterator[str]:
         try:
             text = reader.pages[number].extract_text()
         except Exception as error:
-            file.leave_out(f"page {number + 1} cannot be read ({type(error).__name__}: {error}); the other pages are.")
+            file.leave_out(f"page {number + 1} cannot be read ({said(error)}); the other pages are.")
             text = ""
         yield _HYPHEN.sub("", text.replace("\r\n", "\n").replace("\f", "\n"))

@@ -20,6 +20,7 @@ _ATTEMPTS = 3
 _SETTLED_NS = 2_000_000_000
 """How long ago a file was changed when its time of change can be trusted."""
 _CHUNK = 1 << 20
+_LONGEST_REASON = 200
 _BOMS = (
     (codecs.BOM_UTF8, "utf-8"),
     (codecs.BOM_UTF32_LE, "utf-32-le"),
@@ -36,6 +37,11 @@ _log = logging.getLogger(__name__)
 
 class Unreadable(Exception):
     """A file, or a part of one, that cannot be used; the message is the reason and what to do, without the name of the file."""
+
+
+def said(error: Exception) -> str:
+    """An error of a library on one line, for a reason."""
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:_LONGEST_REASON]}"
 
 
 @dataclass(frozen=True, slots=True)

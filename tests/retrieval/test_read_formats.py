@@ -103,6 +103,11 @@ def test_pages_made_to_take_for_ever_do_not(html: str, words: int) -> None:
     assert sum(text.count(word) for word in ("deep", "item", "x")) == words
 
 
+def test_a_page_that_the_parser_rejects_is_reported() -> None:
+    with pytest.raises(Unreadable, match=r"no page that can be read \(ParserRejectedMarkup: [^\n]*Save it anew"):
+        read(read_html, b"<p>text</p><![foo[x")
+
+
 def test_a_pdf_is_its_pages_with_whole_words() -> None:
     document = read(read_pdf, pdf(["Hello (world).\nThis is infor-\nmation, caf\u00e9.", "", "Third page, A-\nLevel."], title="My title"))
     assert (document.title, document.metadata, document.lines) == ("My title", {"pages": 3}, None)
