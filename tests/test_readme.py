@@ -21,7 +21,7 @@ BLOCKS = re.findall(r"```python\n(.*?)```", README.read_text(encoding="utf-8"), 
 
 def answer(request: Request) -> str:
     if "days of leave" in request.messages[-1].content:
-        return '{"answer": "thirty"}'
+        return '{"answer": "thirty", "citations": [1]}'
     if "sky" in request.messages[-1].content:
         return '{"reasoning": "light", "answer": "blue"}'
     if "next_tool_calls" in request.messages[0].content:
