@@ -18,7 +18,7 @@ from homefire.retrieval.terms import TermPart, merge_terms, write_terms
 from homefire.retrieval.words import Analyzer
 
 ENGLISH = Analyzer.of("english")
-WORDS = "alpha beta gamma delta epsilon zeta eta theta iota kappa".split()
+WORDS = ["alpha", "beta", "gamma", "delta", "epsilon", "zeta", "eta", "theta", "iota", "kappa"]
 TEXTS = [
     "The quick brown fox jumps over the lazy dog",
     "A dog barks; dogs bark when foxes jump",
