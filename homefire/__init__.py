@@ -63,6 +63,7 @@ _DEFINED_IN = {
     "Gate": "homefire.optimizers.gate",
     "HashEncoder": "homefire.retrieval.encoder",
     "History": "homefire.modules.history",
+    "Hit": "homefire.retrieval.hit",
     "HomefireError": "homefire.errors",
     "Image": "homefire.modules.media",
     "Index": "homefire.retrieval.index",
@@ -136,6 +137,7 @@ _DEFINED_IN = {
     "assert_transform_module": "homefire.modules.assertions",
     "asyncify": "homefire.modules.waiting",
     "backtrack_handler": "homefire.modules.assertions",
+    "check_index": "homefire.retrieval.index_check",
     "compare": "homefire.optimizers.comparison",
     "configure": "homefire.modules.settings",
     "configure_cache": "homefire.engine.response_cache",
@@ -309,7 +311,9 @@ if TYPE_CHECKING:
     from homefire.retrieval.chunks import Chunker as Chunker
     from homefire.retrieval.colbert_client import ColBERTv2 as ColBERTv2
     from homefire.retrieval.encoder import HashEncoder as HashEncoder
+    from homefire.retrieval.hit import Hit as Hit
     from homefire.retrieval.index import Index as Index
+    from homefire.retrieval.index_check import check_index as check_index
     from homefire.retrieval.passage import Passage as Passage
     from homefire.retrieval.reading import read_documents as read_documents
     from homefire.retrieval.reading import read_files as read_files

@@ -19,6 +19,7 @@ from homefire.retrieval.encoder import Encoder, TokenEncoder
 from homefire.retrieval.filters import Where
 from homefire.retrieval.generations import WAIT_SECONDS
 from homefire.retrieval.hit import Hit
+from homefire.retrieval.index_check import CheckReport, check_index
 from homefire.retrieval.index_encoders import IndexEncoders, Probe
 from homefire.retrieval.index_manifest import Manifest
 from homefire.retrieval.index_plan import Plan, plan
@@ -273,6 +274,20 @@ class Index(SingleQuery):
     def passages(self) -> Iterator[Passage]:
         """All passages that are searched, some hundred in memory at a time."""
         return self._snapshot.passages()
+
+    def check(self, *, repair: bool = False) -> CheckReport:
+        """Reads all files and compares them with what was written; with `repair`, makes again what can be made from what is whole.
+
+        An index that cannot be opened is mended by `check_index`.
+
+        Raises:
+            InputError: the manifest and its copy cannot be read, or an encoder is needed that is not here.
+            DiskError: the directory cannot be written.
+        """
+        report = check_index(self.directory, self._encoders.given, token_encoder=self._encoders.given_for_tokens, repair=repair)
+        if report.repaired:
+            self.refresh()
+        return report
 
     def stats(self) -> IndexStats:
         """What it holds, in numbers."""

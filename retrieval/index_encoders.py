@@ -120,6 +120,16 @@ class IndexEncoders:
             self._require(entry_of(token_encoder), self._token_entry)
 
     @property
+    def given(self) -> Encoder | None:
+        """The encoder, where it was given or is loaded already."""
+        return self._encoder
+
+    @property
+    def given_for_tokens(self) -> TokenEncoder | None:
+        """The token encoder, likewise."""
+        return self._token_encoder
+
+    @property
     def encoder(self) -> Encoder:
         """Of one vector a text.
 

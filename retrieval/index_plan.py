@@ -15,7 +15,7 @@ from homefire.errors import InputError, MissingExtra
 from homefire.retrieval.chunks import Chunker
 from homefire.retrieval.encoder import Encoder, TokenEncoder
 from homefire.retrieval.index_encoders import entry_of
-from homefire.retrieval.index_manifest import METHODS, Chunking, Manifest
+from homefire.retrieval.index_manifest import METHODS, Chunking, EncoderEntry, Manifest
 from homefire.retrieval.sentence_encoder import SentenceEncoder
 from homefire.retrieval.token_encoder import SentenceTokenEncoder
 from homefire.retrieval.words import Analyzer
@@ -67,11 +67,21 @@ def plan(
         token_bits=token_bits,
         chunking=Chunking() if chunker is None else Chunking(tokens=chunker.tokens, overlap=chunker.overlap),
         methods=chosen,
-        default_method=FUSED if len(chosen) > 1 else chosen[0],
+        default_method=_default(chosen),
         language=language,
         keep_duplicates=keep_duplicates,
     )
     return Plan(manifest=manifest, encoder=used, token_encoder=used_for_tokens)
+
+
+def planned(encoder: EncoderEntry) -> Manifest:
+    """What an index of a known encoder will be like, without late interaction."""
+    methods = _possible(None, "english")
+    return Manifest(encoder=encoder, methods=methods, default_method=_default(methods))
+
+
+def _default(methods: Sequence[str]) -> str:
+    return FUSED if len(methods) > 1 else methods[0]
 
 
 def _tokens_of(encoder: Encoder | None, *, needed: bool) -> TokenEncoder | None:

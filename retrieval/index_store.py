@@ -1,4 +1,4 @@
-"""The directory of an index: opened as snapshots, written under its lock.
+"""The directory of an index: opened as snapshots, written under its lock, and brought to today's format when it is first written.
 
 Knows no encoder's model and no search.
 """
@@ -6,14 +6,20 @@ Knows no encoder's model and no search.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
+from homefire.errors import InputError
+from homefire.retrieval.format_1 import FOLDERS_1, FORMAT_1, OldIndex, read_format_1
 from homefire.retrieval.generations import MANIFEST, WAIT_SECONDS, Generations, Writer
-from homefire.retrieval.index_manifest import FOLDERS, FORMAT
+from homefire.retrieval.index_encoders import Encoded
+from homefire.retrieval.index_manifest import FOLDERS, FORMAT, EncoderEntry
+from homefire.retrieval.index_plan import planned
+from homefire.retrieval.index_writer import IndexWriter
 from homefire.retrieval.snapshot import Opened, Snapshot, open_snapshot
-from homefire.retrieval.stored_files import State
+from homefire.retrieval.stored_files import State, remove
 
 REMEDY = "Mend it with homefire.check_index(directory, repair=True), or build it again with Index.build."
 
@@ -46,6 +52,13 @@ class IndexStore:
             except ValueError as error:
                 raise self.generations.damaged(str(error)) from error
 
+        if self.is_old():
+            try:
+                with TemporaryDirectory(prefix="homefire-index-", ignore_cleanup_errors=True) as folder:
+                    return self._opened_old(Path(folder))
+            except InputError:
+                if self.is_old():
+                    raise  # else it was written anew meanwhile
         return self.generations.open(load)
 
     def mark(self) -> tuple[int, int, int]:
@@ -56,13 +69,59 @@ class IndexStore:
             return 0, 0, 0
         return found.st_ino, found.st_mtime_ns, found.st_size
 
+    def is_old(self) -> bool:
+        """Whether it has format 1.
+
+        Raises:
+            InputError: there is no index, or its manifest cannot be read.
+        """
+        return bool(self.generations.values()["format"] == FORMAT_1)
+
     @contextmanager
     def writing(self, wait: float = WAIT_SECONDS) -> Iterator[tuple[Writer, Snapshot]]:
-        """Holds the lock for a block that changes what there is.
+        """Holds the lock for a block that changes what there is, which has today's format then.
 
         Raises:
             InputError: another one writes, there is no index, or it is damaged.
             DiskError: the directory cannot be written.
         """
-        with self.generations.writing(wait=wait) as writer:
+        with self.generations.writing(fresh=self.is_old(), wait=wait) as writer:
+            if self.is_old():
+                write_anew(self.directory, writer, self.old())
+            for path in self.directory.glob(FOLDERS_1):
+                remove(path)
             yield writer, self.open()
+
+    def old(self) -> OldIndex:
+        """What an index of format 1 holds.
+
+        Raises:
+            InputError: it is damaged.
+        """
+        try:
+            return read_format_1(self.directory, self.generations.values())
+        except FileNotFoundError as error:
+            raise self.generations.damaged(f"{error.filename}, which {MANIFEST} names, is missing") from error
+        except ValueError as error:
+            raise self.generations.damaged(str(error)) from error
+
+    def _opened_old(self, folder: Path) -> Snapshot:
+        """An index of format 1 as today's, made in a folder that may go when it is opened."""
+        copy = IndexStore(folder)
+        with copy.generations.writing(fresh=True) as writer:
+            return write_anew(folder, writer, self.old())
+
+
+def write_anew(directory: Path, writer: Writer, old: OldIndex) -> Snapshot:
+    """Writes what an index of format 1 holds in today's format, without encoding it again; BM25 comes in addition."""
+    places = {passage.text: place for place, passage in enumerate(old.passages)}
+
+    def encode(texts: Sequence[str]) -> Encoded:
+        return Encoded(old.vectors[[places[text] for text in texts]], None)
+
+    kind = "hash" if old.encoder == "hash" else "sentence"
+    entry = EncoderEntry(name=old.encoder, dim=old.vectors.shape[1], kind=kind, model_name=old.encoder)
+    made = IndexWriter(directory, writer, planned(entry), None, encode)
+    made.add(old.passages)
+    made.merge()
+    return made.commit()

@@ -19,6 +19,7 @@ from homefire.retrieval.generations import Writer
 from homefire.retrieval.index_codec import SAMPLE, IndexCodec
 from homefire.retrieval.index_encoders import Encode, Encoded, Remembered
 from homefire.retrieval.index_manifest import Manifest, SegmentEntry
+from homefire.retrieval.late_codec import Codec
 from homefire.retrieval.passage import Passage
 from homefire.retrieval.passage_table import key_of
 from homefire.retrieval.segment import NewSegment, Segment, merge_segments, write_segment
@@ -75,10 +76,19 @@ class IndexWriter:
         snapshot: The state to begin from; None begins with nothing.
         encode: Gives the vectors of texts that the index has.
         expected: About how many passages will come; 0 where that is not known.
+        codec: The one that the manifest names, where there is no snapshot but segments will be held.
     """
 
     def __init__(
-        self, directory: Path, writer: Writer, manifest: Manifest, snapshot: Snapshot | None, encode: Encode, *, expected: int = 0
+        self,
+        directory: Path,
+        writer: Writer,
+        manifest: Manifest,
+        snapshot: Snapshot | None,
+        encode: Encode,
+        *,
+        expected: int = 0,
+        codec: Codec | None = None,
     ) -> None:
         self.directory = directory
         self.manifest = manifest
@@ -86,8 +96,8 @@ class IndexWriter:
         self._encode = encode
         self.expected = expected
         self._portion = LATE_PORTION if "late" in manifest.methods else PORTION
-        codec = snapshot.codec if snapshot else None
-        self._codec = IndexCodec(writer, manifest.token_bits, codec, snapshot.manifest.codec if snapshot else None)
+        codec = snapshot.codec if snapshot else codec
+        self._codec = IndexCodec(writer, manifest.token_bits, codec, manifest.codec if codec else None)
         self._analyzer = Analyzer.of(manifest.language) if "bm25" in manifest.methods else None
         self._held = [_Held(view.segment, view.deleted, view.entry.deleted) for view in snapshot.views] if snapshot else []
         self._sum = int(snapshot.manifest.corpus_sha256, 16) if snapshot else 0
@@ -172,6 +182,13 @@ class IndexWriter:
     def with_source(self, sources: Collection[str]) -> set[str]:
         """Those of the sources that have passages."""
         return {str(source) for held in self._held for source, row in held.segment.table.rows_with("source", sources) if not held.gone[row]}
+
+    def hold(self, segment: Segment, deleted: npt.NDArray[np.int64]) -> None:
+        """Takes in a segment as it is, with those rows deleted; what it holds counts as being there before."""
+        held = _Held(segment, deleted)
+        self._held.append(held)
+        self._changed = True
+        self._sum += sum(_number(row.passage) for row in segment.table.all(0, held.rows) if not held.gone[row.row])
 
     def merge(self) -> None:
         """Makes one segment of all, without deleted rows; nothing where that is so already."""

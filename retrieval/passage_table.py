@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 Mask: TypeAlias = "npt.NDArray[np.bool_] | None"
 
 TABLE = "passages.db"
+SOURCES = "sources.jsonl"
+"""The sources once more, so that what is lost with a damaged table has a name."""
 
 _AT_ONCE = 500
 """Values in one statement."""
@@ -81,18 +83,21 @@ def write_passages(
     try:
         with closing(sqlite3.connect(folder / TABLE, isolation_level=None)) as connection:
             connection.executescript(f"PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF; BEGIN; {_TABLES}")
-            count = 0
+            count, sources = 0, dict[str, None]()
             for count, passage in enumerate(passages, start=1):
                 _insert(connection, count - 1, passage)
+                sources[passage.source] = None
                 values = ((_stored(name), _sortable(value), count - 1) for name, value in passage.metadata.items() if value == value)
                 connection.executemany("INSERT OR IGNORE INTO value VALUES (?, ?, ?)", values)
             end = count
             for end, passage in enumerate(spare, start=count + 1):
                 _insert(connection, end - 1, passage)
+                sources[passage.source] = None
             connection.execute("INSERT INTO counts VALUES (?, ?)", (count, end - count))
             pairs = ((_stored(source), digest) for source, digest in (digests or {}).items())
             connection.executemany("INSERT INTO document VALUES (?, ?)", pairs)
             connection.executescript(_INDEXES)  # which commits first
+        _write_sources(folder, sources)
     except sqlite3.OperationalError as error:
         raise DiskError(f"The passages cannot be written to {folder}: {error}. Free some space.") from error
 
@@ -196,13 +201,9 @@ class PassageTable:
             fits &= this
         return fits
 
-    def problem(self) -> str | None:
-        """What SQLite finds wrong in the file; reads all of it."""
-        try:
-            [said] = self._all("PRAGMA quick_check(1)", ())
-        except sqlite3.DatabaseError as error:
-            return str(error)
-        return None if said[0] == "ok" else str(said[0])
+    def write_sources(self, folder: Path) -> None:
+        """Writes the file of sources into a folder."""
+        _write_sources(folder, self.sources())
 
     def _one(self, sql: str) -> tuple[Any, ...]:
         [row] = self._all(sql, ())
@@ -222,6 +223,10 @@ def _insert(connection: sqlite3.Connection, row: int, passage: Passage) -> None:
         raise _unfit(passage, f"its metadata is {passage.metadata!r}")
     values = (row, _stored(passage.id), _stored(passage.source), passage.position, _stored(passage.text), metadata, key_of(passage.text))
     connection.execute("INSERT INTO passage VALUES (?, ?, ?, ?, ?, ?, ?)", values)
+
+
+def _write_sources(folder: Path, sources: Iterable[str]) -> None:
+    (folder / SOURCES).write_text("".join(f"{json.dumps(source)}\n" for source in sources), encoding="utf-8")
 
 
 def _unfit(passage: Passage, why: str) -> InputError:
