@@ -6,13 +6,14 @@ Knows no text, no encoder and no index: rows and numbers only.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
 from homefire.errors import MissingExtra
+from homefire.retrieval.array_file import write_array
 from homefire.retrieval.dense_lists import map_lists, write_lists
 from homefire.retrieval.dense_plan import DensePlan, DenseReport, choose_plan
 from homefire.retrieval.encoder import Vectors
@@ -45,22 +46,24 @@ _SELECTIVE = 10
 """A mask that leaves less than one row in this many is searched by looking at the rows that it leaves."""
 
 
-def write_dense(folder: Path, vectors: Vectors, plan: DensePlan | None = None) -> DenseReport:
+def write_dense(folder: Path, vectors: Vectors | Sequence[Vectors], plan: DensePlan | None = None) -> DenseReport:
     """Writes the vectors into the folder, which exists and is empty, and what is needed to search them.
 
     Args:
         folder: Where the files go.
-        vectors: Shape `(rows, dim)`, float32; may be a memory map. They are read piece by piece.
+        vectors: Shape `(rows, dim)`, or several such arrays that are written one behind the other; memory maps are read piece by piece.
         plan: How they will be searched; none chooses by their number and the machine.
 
     Raises:
         MissingExtra: faiss is not installed.
+        DiskError: the disk is full.
     """
     import numpy as np
 
-    plan = plan or choose_plan(*vectors.shape)
-    rows, dim = vectors.shape
-    np.save(folder / VECTORS, np.ascontiguousarray(vectors, dtype=np.float32))
+    pieces = [vectors] if isinstance(vectors, np.ndarray) else list(vectors)
+    rows, dim = sum(len(piece) for piece in pieces), pieces[0].shape[1]
+    plan = plan or choose_plan(rows, dim)
+    write_array(folder / VECTORS, pieces, np.float32)
     report = DenseReport(kind=plan.kind, rows=rows, dim=dim)
     _write_report(folder, report)
     if plan.kind == "lists" and rows:

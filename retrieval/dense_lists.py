@@ -8,6 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from homefire.errors import DiskError
 from homefire.retrieval.encoder import Vectors
 
 if TYPE_CHECKING:
@@ -20,7 +21,11 @@ _AT_ONCE = 2**16
 
 
 def write_lists(file: Path, vectors: Vectors, lists: int) -> None:
-    """Sorts the vectors into lists around centres learnt from a sample, one byte a number."""
+    """Sorts the vectors into lists around centres learnt from a sample, one byte a number.
+
+    Raises:
+        DiskError: the disk is full.
+    """
     import faiss
     import numpy as np
 
@@ -29,7 +34,10 @@ def write_lists(file: Path, vectors: Vectors, lists: int) -> None:
     index.train(vectors[np.sort(sample)])
     for start in range(0, len(vectors), _AT_ONCE):
         index.add(vectors[start : start + _AT_ONCE])
-    faiss.write_index(index, str(file))
+    try:
+        faiss.write_index(index, str(file))
+    except RuntimeError as error:
+        raise DiskError(f"The file {file} cannot be written: {error}. Free some space.") from error
 
 
 def map_lists(file: Path) -> faiss.IndexIVF:

@@ -13,6 +13,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from homefire.retrieval.array_file import write_array
 from homefire.retrieval.words import Analyzer, fingerprints
 
 if TYPE_CHECKING:
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from homefire.retrieval.dense import Mask, Rows
 
 SETTINGS = "terms.json"
+_FILES = ("terms", "offsets", "rows", "counts", "lengths")
+"""One for each array of the postings, in their order."""
 _BATCH = 16_384
 """Texts that are counted at once."""
 
@@ -61,7 +64,7 @@ class TermPart:
         import numpy as np
 
         settings = json.loads((folder / SETTINGS).read_text(encoding="utf-8"))
-        arrays = [np.load(folder / f"{name}.npy", mmap_mode="r") for name in Postings.__dataclass_fields__]
+        arrays = [np.load(folder / f"{name}.npy", mmap_mode="r") for name in _FILES]
         return cls(Postings(*arrays), Analyzer(settings["language"], frozenset(settings["stop_words"])), settings["total"])
 
     def statistics(self, live: Mask = None) -> tuple[int, int]:
@@ -144,7 +147,7 @@ def _only(postings: Postings, keep: npt.NDArray[np.bool_]) -> Postings:
 
 
 def _write(folder: Path, batches: Sequence[Postings], analyzer: Analyzer) -> int:
-    """Writes batches as one, their rows one after the other. Needs memory for the batches and for one of them once more."""
+    """Writes batches as one, their rows one after the other. Needs memory for them, for the result and for one of them once more."""
     import numpy as np
 
     seen = np.concatenate([np.empty(0, np.uint64), *(batch.terms[np.diff(batch.offsets) > 0] for batch in batches)])
@@ -156,8 +159,8 @@ def _write(folder: Path, batches: Sequence[Postings], analyzer: Analyzer) -> int
     offsets = np.concatenate([np.zeros(1, dtype=np.int64), np.cumsum(frequencies)])
     total = int(offsets[-1])
     most = max((int(batch.counts.max(initial=1)) for batch in batches), default=1)
-    rows = _new(folder, "rows", np.dtype(np.int32), total)
-    counts = _new(folder, "counts", np.min_scalar_type(most), total)
+    rows = np.empty(total, dtype=np.int32)
+    counts = np.empty(total, dtype=np.min_scalar_type(most))
     next_free, first_row = offsets[:-1].copy(), 0
     for batch, place in zip(batches, places, strict=True):
         sizes = np.diff(batch.offsets)
@@ -167,20 +170,8 @@ def _write(folder: Path, batches: Sequence[Postings], analyzer: Analyzer) -> int
         np.add.at(next_free, place, sizes)
         first_row += len(batch.lengths)
     lengths = np.concatenate([np.empty(0, np.int32), *(batch.lengths for batch in batches)])
-    for name, array in (("terms", terms), ("offsets", offsets[: len(terms) + 1]), ("lengths", lengths)):
-        np.save(folder / f"{name}.npy", array)
+    for name, array in zip(_FILES, (terms, offsets[: len(terms) + 1], rows, counts, lengths), strict=True):
+        write_array(folder / f"{name}.npy", [array], array.dtype)
     settings = {"language": analyzer.language, "stop_words": sorted(analyzer.stop_words), "total": int(lengths.sum())}
     (folder / SETTINGS).write_text(json.dumps(settings), encoding="utf-8")
     return first_row
-
-
-def _new(folder: Path, name: str, dtype: np.dtype, size: int) -> npt.NDArray[np.generic]:
-    """A new file for an array, mapped for writing; an empty one cannot be mapped."""
-    import numpy as np
-
-    path = folder / f"{name}.npy"
-    np.save(path, np.empty(0, dtype))
-    if not size:
-        return np.empty(0, dtype)
-    mapped: npt.NDArray[np.generic] = np.lib.format.open_memmap(path, mode="w+", dtype=dtype, shape=(size,))  # type: ignore[no-untyped-call]
-    return mapped
