@@ -105,6 +105,25 @@ def stats_command(index: IndexPath, as_json: Json = False) -> None:
         show_stats(stats, Console(highlight=False))
 
 
+@app.command("check")
+def check_command(
+    index: IndexPath,
+    repair: Annotated[bool, typer.Option("--repair", help="Mend what can be made again from what is whole.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Compare every file of an index with what was written. Leaves with 1 when something is damaged, or lost by a repair."""
+    from homefire.index_display import show_check
+    from homefire.retrieval.index_check import check_index
+
+    report = check_index(index, repair=repair)
+    if as_json:
+        print(json.dumps(asdict(report), indent=2, ensure_ascii=False))
+    else:
+        show_check(report, index, Console(highlight=False), repair=repair)
+    if report.lost_passages or (not report.is_whole and not repair):
+        raise typer.Exit(1)
+
+
 app.command("search")(search)
 app.command("serve")(serve)
 app.command("tune")(tune)
@@ -142,7 +161,7 @@ def _sorted(index: Index, names: list[str]) -> tuple[list[str], list[str]]:
             near = difflib.get_close_matches(plain, sources, 1)
             hint = f" Did you mean {near[0]!r}?" if near else ""
             raise InputError(
-                f"The index {str(index.directory)!r} holds no document {name!r} and no passage of that id.{hint} Sources are shown by "
-                "homefire index search."
+                f"The index {str(index.directory)!r} holds no document {name!r} and no passage of that id.{hint} Sources stand in what "
+                "homefire index search shows."
             )
     return sorted(documents), passages

@@ -17,7 +17,10 @@ from homefire.retrieval.index_stats import IndexStats
 from homefire.retrieval.reading import Skipped
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from homefire.index_building import BuildReport
+    from homefire.retrieval.index_check import CheckReport
     from homefire.retrieval.index_update import Changes
 
 _SHOWN_SKIPPED = 8
@@ -54,6 +57,35 @@ def show_stats(stats: IndexStats, console: Console) -> None:
     console.print(_facts(facts))
     console.print()
     console.print(_parts(stats))
+
+
+def show_check(report: CheckReport, directory: Path, console: Console, *, repair: bool) -> None:
+    """Prints what a check found, what was mended, and what is lost.
+
+    Args:
+        report: Of the check.
+        directory: Of the index.
+        console: Where to.
+        repair: Whether mending was asked for.
+    """
+    name = shown(str(directory))
+    if report.is_whole:
+        console.print(Text(f"{name} is whole: every file is what was written.", style="green"), soft_wrap=True)
+        return
+    _list(f"{name} is damaged:", report.problems, "bold red", console)
+    if not repair:
+        console.print(Text(f"Mend it: homefire index check {name} --repair"), soft_wrap=True)
+        return
+    _list("Mended:", report.repaired, "bold green", console)
+    if report.lost_passages:
+        lost = f"Lost: {report.lost_passages:,} passages. Add their documents again, with homefire index add {name} PATH..."
+        _list(lost, report.lost or ("Which documents they were of is not known; build the index again.",), "bold yellow", console)
+
+
+def _list(title: str, lines: Sequence[str], style: str, console: Console) -> None:
+    console.print(Text(title, style=style), soft_wrap=True)
+    for line in lines:
+        console.print(Text(f"  {shown(line)}"), soft_wrap=True)
 
 
 def show_skipped(skipped: Sequence[Skipped], console: Console) -> None:
@@ -160,7 +192,12 @@ def _bm25(stats: IndexStats) -> str:
 
 
 def _late(stats: IndexStats) -> str:
-    return "by one vector a token (late interaction)"
+    bits = (
+        "not compressed while they are so few"
+        if stats.token_bits is None
+        else f"{stats.token_bits} bit{'s' * (stats.token_bits > 1)} a number"
+    )
+    return f"by late interaction: {stats.tokens:,} vectors of {stats.token_encoder}, one a token, {bits}"
 
 
 def _percent(share: float) -> str:

@@ -21,7 +21,7 @@ from homefire.retrieval.index_writer import IndexWriter
 from homefire.retrieval.snapshot import Opened, Snapshot, open_snapshot
 from homefire.retrieval.stored_files import State, remove
 
-REMEDY = "Mend it with homefire.check_index(directory, repair=True), or build it again with Index.build."
+REMEDY = "Mend it with `homefire index check DIRECTORY --repair` or homefire.check_index(directory, repair=True), or build it again."
 
 
 class IndexStore:
