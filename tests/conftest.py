@@ -16,6 +16,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from hypothesis import HealthCheck, settings
 
 MOST_MEMORY = 4 * 2**30
 """Bytes that a process of tests may take when a file of them ends before its engines are closed."""
@@ -29,6 +30,9 @@ os.environ.update(
     TOKENIZERS_PARALLELISM="false",
     HOMEFIRE_CACHE="off",  # an answer of an earlier run proves nothing
 )
+
+settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])  # a busy one is no failure
+settings.load_profile("any machine")
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as shells start what runs in the background; programs that tests start inherit it
     signal.signal(signal.SIGINT, signal.default_int_handler)
