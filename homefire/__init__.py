@@ -67,6 +67,7 @@ _DEFINED_IN = {
     "HomefireError": "homefire.errors",
     "Image": "homefire.modules.media",
     "Index": "homefire.retrieval.index",
+    "IndexServer": "homefire.retrieval.index_server",
     "InputError": "homefire.errors",
     "InputField": "homefire.modules.signature",
     "JSONAdapter": "homefire.modules.json_format",
@@ -314,6 +315,7 @@ if TYPE_CHECKING:
     from homefire.retrieval.hit import Hit as Hit
     from homefire.retrieval.index import Index as Index
     from homefire.retrieval.index_check import check_index as check_index
+    from homefire.retrieval.index_server import IndexServer as IndexServer
     from homefire.retrieval.passage import Passage as Passage
     from homefire.retrieval.reading import read_documents as read_documents
     from homefire.retrieval.reading import read_files as read_files
