@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -16,7 +17,12 @@ import pytest
 
 import homefire
 from homefire.errors import CallTimeout, ConfigError, InputError, ServerError
+from homefire.modules.settings import context
 from homefire.retrieval.colbert_client import ColBERTv2
+from homefire.retrieval.encoder import HashEncoder
+from homefire.retrieval.index import Index
+from homefire.retrieval.index_server import IndexServer
+from homefire.retrieval.passage import Passage
 
 TOPK = [{"text": f"passage {rank}", "pid": 40 + rank, "rank": rank, "score": 30.0 - rank, "prob": 0.5**rank} for rank in range(1, 6)]
 Reply = tuple[int, dict[str, str], bytes]
@@ -170,6 +176,24 @@ def test_nobody_there_and_nobody_in_time(_no_waits: list[float]) -> None:
         with pytest.raises(CallTimeout, match=r"within 0\.1 s \(tried once\)"):
             ColBERTv2(server.url, timeout=0.1, num_retries=0)("q")
         silent.set()
+
+
+def test_an_index_of_ones_own_behind_an_address(tmp_path: Path) -> None:
+    passages = [Passage(id=f"p{place}", text=text, source="s") for place, text in enumerate(["Cats purr.", "Bread needs flour."])]
+    index = Index.build(tmp_path / "index", passages, HashEncoder())
+    with IndexServer(index, port=0, api_key="let-me-in") as server:
+        address = f"{server.url}/api/search"
+        client = ColBERTv2(address, api_key="let-me-in")
+        (found,) = client("What is flour for?", k=1)
+        assert (found.text, found.pid, found.rank) == ("Bread needs flour.", "p1", 1) and found.score > 0
+        assert client("cats", k=2, simplify=True) == ["Cats purr.", "Bread needs flour."]
+        with context(rm=client):
+            hit = homefire.Retrieve(k=1)("flour").hits[0]
+        assert (hit.passage.id, hit.text) == ("p1", "Bread needs flour.") and hit.score == client("flour", k=1)[0].score
+        with pytest.raises(ServerError, match="401"):
+            ColBERTv2(address)("cats")
+        with pytest.raises(ServerError, match=r"404.*path of the address"):
+            ColBERTv2(f"{server.url}/elsewhere", api_key="let-me-in")("cats")
 
 
 @pytest.mark.parametrize("url", ["localhost:8893", "file:///etc/passwd", "http://", "http://a b/", "http://h:x/", 7])
