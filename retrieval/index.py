@@ -320,7 +320,7 @@ class Index(SingleQuery):
             raise InputError(f"The index {str(self.directory)!r} was built anew with another encoder. Open it again with Index.open.")
 
     def _commit(self, writer: IndexWriter) -> None:
-        if writer.has_changes:
+        if writer.flush():
             self._snapshot = writer.commit()
             self._mark = self._store.mark()
 

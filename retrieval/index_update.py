@@ -5,9 +5,8 @@ Knows no file of an index: a writer takes what changes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from itertools import islice
 
 from homefire.errors import InputError
 from homefire.retrieval.chunks import Chunker
@@ -17,6 +16,8 @@ from homefire.retrieval.passage import Passage
 
 _AT_ONCE = 256
 """Documents that are looked up together."""
+_CHARACTERS = 4_000_000
+"""Characters that they have together, at most."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,8 +67,7 @@ def update(
     """
     seen: set[str] = set()
     added = changed = unchanged = removed = 0
-    stream = iter(documents)
-    while group := list(islice(stream, _AT_ONCE)):
+    for group in _groups(documents):
         digests, there = writer.digests([one.source for one in group]), writer.with_source([one.source for one in group])
         for document in group:
             if document.source in seen:
@@ -100,6 +100,23 @@ def update(
         passages_removed=writer.removed,
         duplicates=writer.duplicates,
     )
+
+
+def _groups(documents: Iterable[Document]) -> Iterator[list[Document]]:
+    """Some documents at a time. Where reading them fails, those read before come first."""
+    group: list[Document] = []
+    characters = 0
+    try:
+        for document in documents:
+            group.append(document)
+            characters += len(document.text)
+            if len(group) == _AT_ONCE or characters >= _CHARACTERS:
+                yield group
+                group, characters = [], 0
+    except Exception:
+        yield group
+        raise
+    yield group
 
 
 def add_all(writer: IndexWriter, items: Iterable[Passage | Document], chunker: Callable[[], Chunker]) -> None:

@@ -117,10 +117,10 @@ class IndexWriter:
         self.duplicates = 0
         """Passages that came with a text that another one has."""
 
-    @property
-    def has_changes(self) -> bool:
-        """Whether there is anything to commit."""
-        return bool(self._waiting or self._written or self._changed)
+    def flush(self) -> bool:
+        """Encodes and writes what waits, and says whether there is anything to commit."""
+        self._flush()
+        return bool(self._written or self._changed)
 
     @property
     def count(self) -> int:

@@ -1,0 +1,274 @@
+"""An index follows its documents: what is added, changed, removed or filtered is found, or found no more, now and later."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from homefire.errors import InputError
+from homefire.retrieval import index_writer
+from homefire.retrieval.chunks import Chunker
+from homefire.retrieval.document import Document
+from homefire.retrieval.encoder import HashEncoder
+from homefire.retrieval.index import Index
+from homefire.retrieval.passage import Passage
+from tests.retrieval.index_samples import HashTokens, found, ids, numbered, passages
+
+DOCUMENTS = {"a.md": "The cat sat on the mat.", "b.md": "Dogs bark at the moon.", "c.md": "Rain falls in spain."}
+
+
+def documents(**changed: str) -> list[Document]:
+    return [
+        Document(source, text, {"lang": "en"})
+        for source, text in (DOCUMENTS | {f"{name}.md": text for name, text in changed.items()}).items()
+    ]
+
+
+def folders(directory: Path) -> dict[str, int]:
+    return {
+        kind: len(list((directory / kind).iterdir())) if (directory / kind).is_dir() else 0 for kind in ("segments", "deleted", "codecs")
+    }
+
+
+def test_added_passages_are_found_now_and_later(tmp_path: Path) -> None:
+    index = Index.build(tmp_path, passages(), HashEncoder())
+    assert index.add(passages(["rain in spain", "the cat sat on the mat"])) == 1
+    assert index.add(passages()) == 0
+    assert found(index, "rain") == found(Index.open(tmp_path, HashEncoder()), "rain")
+    assert found(index, "rain")[0] == "rain in spain"
+    assert (index.manifest.count, len(index), index.manifest.generation) == (5, 5, 2)
+    with pytest.raises(InputError, match="the id 'id-rain in spain'"):
+        index.add([Passage(id="id-rain in spain", text="other", source="s")])
+
+
+def test_a_write_begins_with_the_newest_state(tmp_path: Path) -> None:
+    stale = Index.build(tmp_path, passages(), HashEncoder())
+    other = Index.open(tmp_path)
+    other.add(passages(["rain in spain"]))
+    assert (len(stale), stale.add(passages(["snow"])), len(stale)) == (4, 1, 6)
+    assert (other.refresh(), other.refresh(), len(other)) == (True, False, 6)
+    assert ids(stale) == ids(other) == ids(Index.open(tmp_path))
+
+
+def test_building_again_replaces_the_index_and_leaves_nothing_of_the_old(tmp_path: Path) -> None:
+    Index.build(tmp_path, numbered(50), HashEncoder(), token_encoder=HashTokens())
+    Index.build(tmp_path, passages(["snow"]), HashEncoder(dim=32))
+    assert found(Index.open(tmp_path, HashEncoder(dim=32)), "cat") == ["snow"]
+    assert folders(tmp_path) == {"segments": 1, "deleted": 0, "codecs": 0}
+
+
+def test_an_update_takes_in_what_is_new_or_changed_and_skips_the_rest(tmp_path: Path) -> None:
+    index = Index.create(tmp_path, HashEncoder())
+    first = index.update(documents())
+    assert (first.added, first.changed, first.unchanged, first.passages_added) == (3, 0, 0, 3)
+    before = index.manifest.generation
+    assert index.update(iter(documents())).unchanged == 3
+    assert index.manifest.generation == before
+    second = index.update(documents(b="Dogs bark at the sun."))
+    assert (second.added, second.changed, second.unchanged, second.removed) == (0, 1, 2, 0)
+    assert (second.passages_added, second.passages_removed, len(index)) == (1, 1, 3)
+    assert found(index, "dogs", 1) == ["Dogs bark at the sun."]
+    assert index.update([Document("a.md", DOCUMENTS["a.md"], {"lang": "de"})]).changed == 1
+    assert index.update([Document("a.md", "")]).passages_removed == 1
+    assert str(second) == "0 documents added, 1 changed, 2 unchanged, 0 removed; 1 passages added, 1 removed"
+    assert Index.open(tmp_path).sources() == {"b.md", "c.md"}
+
+
+def test_pruning_removes_what_is_no_longer_there_but_never_all(tmp_path: Path) -> None:
+    index = Index.build(tmp_path, documents(), HashEncoder())
+    assert index.update(documents()[:2], prune=True).removed == 1
+    assert index.sources() == {"a.md", "b.md"}
+    with pytest.raises(InputError, match="prune would remove all"):
+        index.update([], prune=True)
+    with pytest.raises(InputError, match=r"Two documents have the source 'a\.md'"):
+        index.update([documents()[0], documents()[0]])
+    assert len(Index.open(tmp_path)) == 2
+
+
+def test_documents_are_cut_as_the_index_was_told(tmp_path: Path) -> None:
+    text = "\n\n".join(f"Sentence {number} has a few words of its own." for number in range(12))
+    index = Index.build(tmp_path, [Document("long.md", text)], HashEncoder(), chunker=Chunker(tokens=30, overlap=0))
+    count = len(index)
+    assert count > 3
+    Index.open(tmp_path).update([Document("other.md", text.replace("few", "couple"))])
+    index.refresh()
+    assert len(index) == 2 * count
+    assert {passage.metadata["line"] for passage in index.passages()} > {1}
+
+
+def test_removed_documents_and_deleted_passages_are_found_no_more(tmp_path: Path) -> None:
+    index = Index.build(tmp_path, numbered(20), HashEncoder(), token_encoder=HashTokens())
+    assert index.remove(["doc-0", "doc-9"]) == 1
+    assert index.delete(["p7", "p7", "p3", "unknown"]) == 1
+    gone = {f"p{number}" for number in range(5)} | {"p7"}
+    for one in (index, Index.open(tmp_path, token_encoder=HashTokens())):
+        assert ids(one) == {f"p{number}" for number in range(20)} - gone
+        assert (len(one), one.get(["p7", "p8"]).keys(), one.sources()) == (14, {"p8"}, {"doc-1", "doc-2", "doc-3"})
+        for method in ("dense", "bm25", "late", "fused"):
+            [hits] = one.search(["passage 7 of the cat"], 20, method=method)
+            assert len(hits) == 14 and not gone & {hit.passage.id for hit in hits}
+    assert index.add(numbered(8)) == 6
+    assert found(index, numbered(8)[7].text, 1) == [numbered(8)[7].text]
+    with pytest.raises(InputError, match="list of sources"):
+        index.remove("doc-1")
+
+
+def test_deleting_everything_leaves_an_empty_index_that_goes_on(tmp_path: Path) -> None:
+    index = Index.build(tmp_path, numbered(10), HashEncoder())
+    assert index.remove(["doc-0", "doc-1"]) == 2
+    assert (len(index), index.search(["cat"], 3), folders(tmp_path)) == (0, [[]], {"segments": 0, "deleted": 0, "codecs": 0})
+    assert index.add(numbered(3)) == 3
+    assert len(Index.open(tmp_path)) == 3
+
+
+def test_compacting_drops_deleted_rows_and_changes_no_answer(tmp_path: Path) -> None:
+    index = Index.build(tmp_path, numbered(30), HashEncoder(), token_encoder=HashTokens())
+    index.add(numbered(10, first=30))
+    index.remove(["doc-2", "doc-6"])
+    before = index.search(["a dog in the snow"], 10)
+    stats = index.stats()
+    assert (stats.segments, stats.deleted) == (2, 10)
+    index.compact()
+    stats = index.stats()
+    assert (stats.segments, stats.deleted, stats.passages) == (1, 0, 30)
+    assert [hit.passage for hit in index.search(["a dog in the snow"], 10)[0]] == [hit.passage for hit in before[0]]
+    generation = index.manifest.generation
+    index.compact()
+    assert index.manifest.generation == generation
+    assert folders(tmp_path) == {"segments": 1, "deleted": 0, "codecs": 0}
+
+
+def test_many_small_additions_make_few_segments(tmp_path: Path) -> None:
+    index = Index.create(tmp_path, HashEncoder(dim=16))
+    for number in range(14):
+        index.add(numbered(1, first=number))
+        assert len(index.manifest.segments) < 4
+    assert ids(index) == {f"p{number}" for number in range(14)}
+
+
+def test_a_large_corpus_comes_in_portions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(index_writer, "PORTION", 10)
+    monkeypatch.setattr(index_writer, "LATE_PORTION", 7)
+    index = Index.build(tmp_path / "whole", numbered(95), HashEncoder(dim=16), token_encoder=HashTokens())
+    assert (len(index), len(index.manifest.segments)) == (95, 1)
+    text = "\n\n".join(f"Sentence {number} has a few words of its own." for number in range(60))
+    grown = Index.create(tmp_path / "grown", HashEncoder(dim=16), token_encoder=HashTokens(), chunker=Chunker(tokens=15, overlap=0))
+    some = [Document(f"{number}.md", text.replace("Sentence", f"Line {number}")) for number in range(3)]
+    changes = grown.update(some, progress=False)
+    assert (changes.added, changes.passages_added, grown.manifest.generation > 3) == (3, len(grown), True)
+    assert len(grown) > 100
+    assert grown.update(some, progress=False).unchanged == 3
+
+
+def test_an_update_that_stopped_goes_on_where_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(index_writer, "PORTION", 10)
+    index = Index.create(tmp_path, HashEncoder(dim=16))
+    some = [Document(f"{number}.md", f"Document {number} of many.") for number in range(50)]
+
+    def stops() -> object:
+        yield from some[:34]
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        index.update(stops(), progress=False)  # type: ignore[arg-type]
+    assert len(Index.open(tmp_path)) == 30
+    changes = index.update(some, progress=False)
+    assert (changes.added, changes.unchanged, len(index)) == (20, 30, 50)
+
+
+def test_the_same_text_is_searched_once_and_taken_up_again_when_it_would_be_lost(tmp_path: Path) -> None:
+    index = Index.build(tmp_path, documents(d="  the CAT sat\non the mat. "), HashEncoder())
+    assert (len(index), index.manifest.duplicates, index.sources()) == (3, 1, {"a.md", "b.md", "c.md", "d.md"})
+    assert index.update(documents(d="  the CAT sat\non the mat. ")).unchanged == 4
+    index.remove(["a.md"])
+    assert (len(index), index.manifest.duplicates) == (3, 0)
+    assert [hit.passage.source for hit in index.search(["the cat sat on the mat"], 1)[0]] == ["d.md"]
+    assert index.update(documents(d="  the CAT sat\non the mat. ")).duplicates == 1
+    index.compact()
+    assert index.update([Document("d.md", "Something else.")]).passages_added == 1
+    assert [hit.passage.source for hit in index.search(["the cat sat on the mat"], 1)[0]] == ["a.md"]
+    assert (len(index), index.manifest.duplicates) == (4, 0)
+
+
+def test_duplicates_are_kept_where_that_is_wanted(tmp_path: Path) -> None:
+    index = Index.build(tmp_path, documents(d=DOCUMENTS["a.md"]), HashEncoder(), keep_duplicates=True)
+    assert (len(index), index.manifest.duplicates) == (4, 0)
+    assert sorted(hit.passage.source for hit in index.search(["the cat sat on the mat"], 2)[0]) == ["a.md", "d.md"]
+
+
+FILTERS = [
+    ({"number": 7}, {7}),
+    ({"number": [1, 3, 99]}, {1, 3}),
+    ({"number": {"ge": 17}}, {17, 18, 19}),
+    ({"number": {"gt": 4, "lt": 7}}, {5, 6}),
+    ({"number": {"le": 1}, "source": "doc-0"}, {0, 1}),
+    ({"number": {"ne": 0}, "source": ["doc-0"]}, {1, 2, 3, 4}),
+    ({"source": {"prefix": "doc-"}, "id": ["p4", "p5"]}, {4, 5}),
+    ({"parity": "even", "number": {"lt": 5}}, {0, 2, 4}),
+    ({"parity": {"gt": "even"}, "number": {"lt": 3}}, {1}),
+    ({"half": 3.5}, {7}),
+    ({"big": True, "number": {"lt": 12}}, {10, 11}),
+    ({"number": {"ge": "a"}}, set()),
+    ({"parity": {"ge": 0}}, set()),
+    ({"position": {"ge": 18}}, {18, 19}),
+    ({"only": 1}, {0}),
+    ({"number": []}, set()),
+]
+
+
+@pytest.mark.parametrize("pieces", [1, 3])
+def test_filters_let_through_what_they_say(tmp_path: Path, pieces: int) -> None:
+    index = Index.create(tmp_path, HashEncoder(dim=64), token_encoder=HashTokens())
+    for piece in range(pieces):
+        index.add(
+            Passage(
+                id=one.id,
+                text=one.text,
+                source=one.source,
+                position=number,
+                metadata={"number": number, "parity": ["even", "odd"][number % 2], "half": number / 2, "big": number >= 10}
+                | ({"only": 1} if number == 0 else {}),
+            )
+            for number, one in enumerate(numbered(20))
+            if number % pieces == piece
+        )
+    for where, wanted in FILTERS:
+        for method in ("dense", "bm25", "late", "fused"):
+            [hits] = index.search(["a passage of the cat"], 20, method=method, where=where)
+            assert {int(hit.passage.id[1:]) for hit in hits} == wanted, (where, method)
+    index.delete(["p7"])
+    assert index.search(["passage"], 3, where={"number": 7}) == [[]]
+
+
+@pytest.mark.parametrize(
+    ("where", "said"),
+    [
+        ({"nmber": 3}, "field 'nmber', which no passage of the index has; did you mean 'number'"),
+        ({"number": {"gee": 3}}, "by 'gee'; did you mean 'ge'"),
+        ({"number": {}}, "asks nothing of 'number'"),
+        ({"number": None}, "wants 'number' to be None"),
+        ({"number": float("nan")}, "wants 'number' to be nan"),
+        ({"source": {"prefix": 3}}, "begin with 3"),
+        ({"number": {"in": 3}}, "in 3; expected a list"),
+        (["number"], "expected a mapping"),
+    ],
+)
+def test_filters_that_cannot_be_used_are_refused(tmp_path: Path, where: object, said: str) -> None:
+    index = Index.build(tmp_path, numbered(5), HashEncoder(dim=16))
+    with pytest.raises(InputError, match=said):
+        index.search(["cat"], where=where)  # type: ignore[arg-type]
+    with pytest.raises(InputError, match=said):
+        index.search([""], where=where)  # type: ignore[arg-type]
+
+
+def test_readers_need_no_right_to_write(tmp_path: Path) -> None:
+    Index.build(tmp_path / "index", numbered(5), HashEncoder(dim=16))
+    before = sorted(str(path) for path in tmp_path.rglob("*"))
+    opened = Index.open(tmp_path / "index")
+    assert len(opened.search(["cat"], 5, where={"number": {"ge": 0}})[0]) == 5
+    opened.stats()
+    opened.check()
+    assert sorted(str(path) for path in tmp_path.rglob("*")) == before
+    assert os.access(tmp_path, os.R_OK)
