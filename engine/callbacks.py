@@ -9,6 +9,7 @@ import inspect
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from contextvars import ContextVar
+from functools import wraps
 from types import TracebackType
 from typing import Any, Literal, Self
 
@@ -164,6 +165,37 @@ def observed(kind: Kind, instance: object, inputs: Inputs, own: Sequence[BaseCal
     """
     callbacks = active_callbacks(own)
     return Observation(kind, instance, inputs, callbacks) if callbacks else _UNOBSERVED
+
+
+def with_callbacks(method: Callable[..., Any]) -> Callable[..., Any]:
+    """A method of an object of your own whose calls are heard as those of a module; modules, LMs and tools are heard without it.
+
+    >>> class Shop:
+    ...     @with_callbacks
+    ...     def price(self, fruit: str) -> float:
+    ...         return 0.5
+    >>> Shop().price("apple")
+    0.5
+    """
+
+    def heard(instance: Any, positional: tuple[Any, ...], named: dict[str, Any]) -> Observation:
+        own = getattr(instance, "callbacks", None) or ()  # anybody's class
+        inputs = by_name(method, (instance, *positional), named) if active_callbacks(own) else {}
+        return observed("module", instance, {name: value for name, value in inputs.items() if value is not instance}, own)
+
+    @wraps(method)
+    def call(instance: Any, *positional: Any, **named: Any) -> Any:
+        with heard(instance, positional, named) as observation:
+            observation.give(result := method(instance, *positional, **named))
+        return result
+
+    @wraps(method)
+    async def acall(instance: Any, *positional: Any, **named: Any) -> Any:
+        with heard(instance, positional, named) as observation:
+            observation.give(result := await method(instance, *positional, **named))
+        return result
+
+    return acall if inspect.iscoroutinefunction(method) else call
 
 
 def active_callbacks(own: Sequence[BaseCallback] = ()) -> tuple[BaseCallback, ...]:

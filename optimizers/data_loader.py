@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 
 from homefire.errors import InputError
 from homefire.modules.example import Example
+from homefire.modules.settings import current
 from homefire.optimizers.data_files import PlacedRow, problems_of, read_rows
 from homefire.optimizers.hub_rows import hub_rows
 
@@ -123,6 +124,20 @@ class DataLoader:
             for name, rows in parts.items()
         }
         return made[split] if isinstance(split, str) else made
+
+    def from_rm(self, num_samples: int, fields: Sequence[str], input_keys: Sequence[str]) -> list[Example]:
+        """Examples of the objects that the retriever of the settings holds, where it has a method `get_objects`, as some stores do.
+
+        Raises:
+            InputError: there is no retriever, or it has no such method.
+        """
+        rm = current().rm
+        try:
+            objects = rm.get_objects(num_samples=num_samples, fields=list(fields))
+        except AttributeError:
+            said = f"The retriever of the settings is {rm!r:.80}, which has no get_objects(num_samples=..., fields=...)"
+            raise InputError(f"{said}. Read examples from a file: from_csv, from_json or from_parquet.") from None
+        return _examples([PlacedRow(f"object {number}", row) for number, row in enumerate(objects, 1)], fields, input_keys)
 
     def sample(self, dataset: Sequence[T], n: int, *, seed: int = 0) -> list[T]:
         """Draws `n` examples without repeating one; the same seed draws the same.

@@ -5,9 +5,9 @@ Holds no code: names of `engine` and `modules`.
 
 from __future__ import annotations
 
-from homefire.engine.callbacks import BaseCallback
+from homefire.engine.callbacks import BaseCallback, with_callbacks
 from homefire.modules.dummies import DummyLM, DummyVectorizer, dummy_rm
 from homefire.modules.streaming import StatusMessage, StatusMessageProvider
 from homefire.utils import callback
 
-__all__ = ["BaseCallback", "DummyLM", "DummyVectorizer", "StatusMessage", "StatusMessageProvider", "callback", "dummy_rm"]
+__all__ = ["BaseCallback", "DummyLM", "DummyVectorizer", "StatusMessage", "StatusMessageProvider", "callback", "dummy_rm", "with_callbacks"]

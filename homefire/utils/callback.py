@@ -5,6 +5,6 @@ Holds no code: names of `engine`.
 
 from __future__ import annotations
 
-from homefire.engine.callbacks import ACTIVE_CALL_ID, BaseCallback
+from homefire.engine.callbacks import ACTIVE_CALL_ID, BaseCallback, with_callbacks
 
-__all__ = ["ACTIVE_CALL_ID", "BaseCallback"]
+__all__ = ["ACTIVE_CALL_ID", "BaseCallback", "with_callbacks"]

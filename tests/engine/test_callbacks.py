@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from homefire.engine import callbacks
-from homefire.engine.callbacks import ACTIVE_CALL_ID, BaseCallback, Inputs, ambient_callbacks, observed
+from homefire.engine.callbacks import ACTIVE_CALL_ID, BaseCallback, Inputs, ambient_callbacks, observed, with_callbacks
 from homefire.engine.lm import LM
 from homefire.engine.request import Message, Request
 from homefire.engine.scripted_engine import ScriptedLM
@@ -137,3 +137,38 @@ def test_without_callbacks_nothing_is_made() -> None:
     with observed("module", None, {}) as one, observed("tool", None, {}) as two:
         one.give("x")
         assert one is two and ACTIVE_CALL_ID.get() is None
+
+
+def test_methods_of_anybodys_class_are_heard() -> None:
+    heard: list[Any] = []
+
+    class Ears(BaseCallback):
+        def on_module_start(self, call_id: str, instance: Any, inputs: Any) -> None:
+            heard.append((type(instance).__name__, dict(inputs)))
+
+        def on_module_end(self, call_id: str, outputs: Any, exception: BaseException | None = None) -> None:
+            heard.append(outputs if exception is None else type(exception))
+
+    class Shop:
+        callbacks = (Ears(),)
+
+        @with_callbacks
+        def price(self, fruit: str, count: int = 1) -> float:
+            """What it costs."""
+            return {"apple": 0.5}[fruit] * count
+
+        @with_callbacks
+        async def weigh(self, fruit: str) -> int:
+            return len(fruit)
+
+    shop = Shop()
+    assert shop.price("apple", count=2) == 1.0
+    assert asyncio.run(shop.weigh("apple")) == 5
+    with pytest.raises(KeyError):
+        shop.price("stone")
+    assert heard == [
+        *(("Shop", {"fruit": "apple", "count": 2}), 1.0),
+        *(("Shop", {"fruit": "apple"}), 5),
+        *(("Shop", {"fruit": "stone"}), KeyError),
+    ]
+    assert Shop.price.__doc__ == "What it costs."

@@ -11,6 +11,7 @@ import pytest
 
 from homefire.errors import InputError
 from homefire.modules.example import Example
+from homefire.modules.settings import context
 from homefire.optimizers.data_loader import DataLoader
 from homefire.optimizers.data_splits import Dataset
 
@@ -119,6 +120,18 @@ def test_data_frames() -> None:
     ]
     with pytest.raises(InputError, match="list is no pandas data frame"):
         LOADER.from_pandas([1, 2])
+
+
+def test_objects_of_a_retriever() -> None:
+    class Store:
+        def get_objects(self, num_samples: int, fields: list[str]) -> list[dict[str, Any]]:
+            return [{name: row[name] for name in fields} for row in ROWS[:num_samples]]
+
+    with context(rm=Store()):
+        (example,) = LOADER.from_rm(num_samples=1, fields=["text", "label"], input_keys=["text"])
+    assert (example.inputs().toDict(), example.labels().toDict()) == ({"text": "a, b"}, {"label": 3})
+    with context(rm=None), pytest.raises(InputError, match=r"The retriever of the settings is None, which has no get_objects"):
+        LOADER.from_rm(num_samples=1, fields=["text"], input_keys=["text"])
 
 
 def test_splits_are_drawn_by_the_seed() -> None:
