@@ -5,7 +5,9 @@ Knows no adapter and no program; it compares two evaluations of the same example
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import fmean
 
 from homefire.errors import InputError
 from homefire.optimizers.evaluate import EvaluationResult
@@ -55,19 +57,34 @@ class Gate:
         """
         if [row.example for row in before.rows] != [row.example for row in after.rows]:
             raise InputError("The two evaluations are not of the same examples, so they cannot be compared.")
-        gain = after.mean - before.mean
-        p_value = _p_value([row.score for row in before.rows], [row.score for row in after.rows])
-        seen = f"{before.mean:.3f} before, {after.mean:.3f} after, on {len(after.rows)} held-out examples (p = {p_value:.2g})"
+        return self.compare([row.score for row in before.rows], [row.score for row in after.rows], "held-out examples")
+
+    def compare(self, before: Sequence[float], after: Sequence[float], what: str) -> Decision:
+        """Compares the scores of two versions, in the same order.
+
+        Args:
+            before: Of the old version.
+            after: Of the new one.
+            what: What was scored, in words: "held-out examples".
+
+        Raises:
+            InputError: they differ in length, or there are none.
+        """
+        if not before or len(before) != len(after):
+            raise InputError(f"There are {len(before)} scores before and {len(after)} after; expected one of each for every example.")
+        gain = fmean(after) - fmean(before)
+        p_value = _p_value(before, after)
+        seen = f"{fmean(before):.3f} before, {fmean(after):.3f} after, on {len(after)} {what} (p = {p_value:.2g})"
         if gain <= self.min_gain:
             reason = f"the gain of {gain:+.3f} is not above {self.min_gain:g}; {seen}."
             return Decision(promoted=False, gain=gain, p_value=p_value, reason=reason)
         if p_value > self.max_p:
-            reason = f"the gain of {gain:+.3f} may be luck; {seen}. More held-out examples would tell."
+            reason = f"the gain of {gain:+.3f} may be luck; {seen}. More {what} would tell."
             return Decision(promoted=False, gain=gain, p_value=p_value, reason=reason)
         return Decision(promoted=True, gain=gain, p_value=p_value, reason=f"{seen}.")
 
 
-def _p_value(before: list[float], after: list[float]) -> float:
-    if all(score in (0.0, 1.0) for score in before + after):
+def _p_value(before: Sequence[float], after: Sequence[float]) -> float:
+    if all(score in (0.0, 1.0) for score in (*before, *after)):
         return mcnemar([score == 1 for score in before], [score == 1 for score in after]).p_value
     return paired_permutation(before, after, seed=0)

@@ -92,6 +92,27 @@ def lora(settings: TrainSettings) -> Any:
     )
 
 
+def encoder_lora(model: Any, rank: int) -> None:
+    """Freezes the transformer of a sentence-transformers model and puts a LoRA adapter on all its linear layers; see `merge_lora`."""
+    from peft import LoraConfig
+
+    model.add_adapter(LoraConfig(r=rank, lora_alpha=2 * rank, target_modules="all-linear", task_type="FEATURE_EXTRACTION"))
+
+
+def merge_lora(model: Any) -> None:
+    """Adds what the adapters of a sentence-transformers model have learnt to its weights, and takes the adapters out."""
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
+    transformer = model.transformers_model
+    adapted = [(name, layer) for name, layer in transformer.named_modules() if isinstance(layer, BaseTunerLayer)]
+    for name, layer in adapted:
+        layer.merge()
+        above, _, own = name.rpartition(".")
+        setattr(transformer.get_submodule(above), own, layer.get_base_layer())
+    transformer._hf_peft_config_loaded = False
+    del transformer.peft_config
+
+
 def choose_machine(settings: TrainSettings) -> Machine:
     """bfloat16 where the machine multiplies it faster: GPUs that know it, and CPUs with instructions for it."""
     import torch

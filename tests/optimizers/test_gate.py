@@ -37,6 +37,14 @@ def test_real_scores_are_tested_by_permutation() -> None:
     assert decision.promoted and 0 < decision.p_value < 0.05
 
 
+def test_scores_alone_are_compared_too() -> None:
+    decision = Gate().compare([0.0] * 10 + [1.0] * 10, [1.0] * 20, "held-out questions")
+    assert decision.promoted and "1.000 after, on 20 held-out questions" in decision.sentence
+    for before, after in (([], []), ([1.0], [1.0, 0.0])):
+        with pytest.raises(InputError, match="expected one of each"):
+            Gate().compare(before, after, "questions")
+
+
 def test_other_examples_cannot_be_compared() -> None:
     with pytest.raises(InputError, match="same examples"):
         Gate().decide(result([1.0]), result([1.0], "y"))
