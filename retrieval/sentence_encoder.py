@@ -87,6 +87,9 @@ class SentenceEncoder:
     def encode_passages_and_tokens(self, texts: Sequence[str]) -> tuple[Vectors, TokenVectors]:
         """The vectors of the passages and those of their tokens, for the price of one.
 
+        The tokens that the model puts around every text are left out: they are near to one another whatever the texts say. A text without
+        others keeps them.
+
         Raises:
             InputError: the model has no token vectors.
         """
@@ -140,9 +143,15 @@ class SentenceEncoder:
             vectors[places] = unit(features["sentence_embedding"])
             if tokens:
                 self._require_tokens(features)
-                for place, matrix in zip(places, token_matrices(features), strict=True):
+                for place, matrix in zip(places, token_matrices(features, self._added), strict=True):
                     matrices[place] = matrix
         return vectors, TokenVectors.of(matrices, self.dim)
+
+    @cached_property
+    def _added(self) -> frozenset[int]:
+        """Numbers of the tokens that the model puts around every text."""
+        tokenizer = self._model.tokenizer
+        return frozenset(set(tokenizer.all_special_ids) - {tokenizer.unk_token_id})
 
     def _require_tokens(self, features: Features) -> None:
         if features.get("token_embeddings") is None:
@@ -161,7 +170,17 @@ def unit(vectors: object) -> Vectors:
     return normal
 
 
-def token_matrices(features: Features) -> list[Vectors]:
-    """The token vectors of each text of a batch, of length 1: all its tokens, with those that the model adds itself, without padding."""
+def token_matrices(features: Features, added: frozenset[int] = frozenset()) -> list[Vectors]:
+    """The token vectors of each text of a batch, of length 1, without padding.
+
+    Args:
+        features: Of the batch.
+        added: Numbers of tokens that are left out, except in a text that has no others.
+    """
+    import numpy as np
+
     vectors, masks = unit(features["token_embeddings"]), features["attention_mask"].bool().cpu().numpy()
+    if added:
+        own = masks & ~np.isin(features["input_ids"].cpu().numpy(), list(added))
+        masks = np.where(own.any(axis=1, keepdims=True), own, masks)
     return [matrix[mask] for matrix, mask in zip(vectors, masks, strict=True)]

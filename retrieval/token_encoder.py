@@ -20,7 +20,8 @@ from homefire.retrieval.token_vectors import TokenVectors
 class SentenceTokenEncoder:
     """The token vectors of a plain encoder, as they are: its last hidden states, each of length 1.
 
-    They were not trained for late interaction and beat the same encoder's one vector a text all the same.
+    They were not trained for late interaction and beat the same encoder's one vector a text all the same. The tokens that the model puts
+    around every text are left out, except in a text that has no others.
 
     Args:
         encoder: its transformer is shared, not loaded again.
@@ -44,11 +45,11 @@ class SentenceTokenEncoder:
         return self.encoder.fingerprint
 
     def encode_queries(self, texts: Sequence[str]) -> TokenVectors:
-        """One vector a token of a query, with those that the model adds itself."""
+        """One vector a token of a query, without those that the model puts around every text."""
         return self.encoder.encode_queries_and_tokens(texts)[1]
 
     def encode_passages(self, texts: Sequence[str]) -> TokenVectors:
-        """One vector a token of a passage, with those that the model adds itself."""
+        """One vector a token of a passage, without those that the model puts around every text."""
         return self.encoder.encode_passages_and_tokens(texts)[1]
 
 
