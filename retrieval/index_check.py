@@ -183,6 +183,8 @@ class _Mend:
             shutil.copy(old / TABLE, draft.path)
             table = PassageTable.open(draft.path)
             table.write_sources(draft.path)
+            if f"{entry.name}/{SOURCES}" in self._bad:
+                self._repairs.done.append(f"The list of the sources of {entry.name} was written again.")
             if self._is_bad(f"{entry.name}/{DENSE}"):
                 self._make_dense(old / DENSE, draft.path / DENSE, entry)
             if self._is_bad(f"{entry.name}/{TERMS}"):

@@ -70,20 +70,18 @@ class Remembered:
 
 
 def entry_of(encoder: Encoder | TokenEncoder) -> EncoderEntry:
-    """What an index notes of an encoder, so that it is found and known again."""
+    """What an index notes of an encoder, so that it is found and known again; a class derived from one of ours cannot be made again."""
     name, dim = encoder.name, encoder.dim
-    match encoder:
-        case HashEncoder():
-            return EncoderEntry(name=name, dim=dim, kind="hash")
-        case SentenceEncoder():
-            return _sentence_entry("sentence", name, dim, encoder)
-        case SentenceTokenEncoder():
-            return _sentence_entry("sentence tokens", name, dim, encoder.encoder)
-        case ColbertEncoder():
-            folder = str(encoder.folder.absolute())
-            return EncoderEntry(name=name, dim=dim, fingerprint=encoder.fingerprint, kind="colbert", model=folder, model_name=name)
-        case _:
-            return EncoderEntry(name=name, dim=dim)
+    if type(encoder) is HashEncoder:
+        return EncoderEntry(name=name, dim=dim, kind="hash")
+    if type(encoder) is SentenceEncoder:
+        return _sentence_entry("sentence", name, dim, encoder)
+    if type(encoder) is SentenceTokenEncoder:
+        return _sentence_entry("sentence tokens", name, dim, encoder.encoder)
+    if type(encoder) is ColbertEncoder:
+        folder = str(encoder.folder.absolute())
+        return EncoderEntry(name=name, dim=dim, fingerprint=encoder.fingerprint, kind="colbert", model=folder, model_name=name)
+    return EncoderEntry(name=name, dim=dim)
 
 
 class IndexEncoders:
