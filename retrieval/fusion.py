@@ -75,7 +75,7 @@ def _known(scores: Mapping[str, Scores]) -> npt.NDArray[np.bool_]:
     """Where there is a candidate."""
     import numpy as np
 
-    known: npt.NDArray[np.bool_] = np.isfinite(np.stack(list(scores.values()))).any(axis=0)
+    known: npt.NDArray[np.bool_] = np.logical_or.reduce([np.isfinite(values) for values in scores.values()], axis=0)
     return known
 
 
