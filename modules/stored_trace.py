@@ -39,8 +39,9 @@ class Call:
     started: float
     seconds: float
     inputs: Mapping[str, Any] = field(default_factory=dict)
-    """Of tools; what modules were called with is in their steps."""
+    """Of tools, and of modules that call no model; what others were called with is in their steps."""
     outputs: Any = None
+    """Likewise."""
     error: str | None = None
 
 

@@ -201,7 +201,8 @@ class TraceStore(BaseCallback):
         """Begins a run, or a call in one."""
         recording = self._run.get()
         if recording is not None:
-            recording.open[call_id] = _Open("module", type(instance).__name__, ACTIVE_CALL_ID.get(), time.perf_counter(), {})
+            given = snapshot(dict(inputs)) if _has_no_steps(instance) else {}
+            recording.open[call_id] = _Open("module", type(instance).__name__, ACTIVE_CALL_ID.get(), time.perf_counter(), given)
             return
         carry_into_threads()
         trace = Trace(outer=current_trace(), most=MOST_STEPS)
@@ -218,7 +219,8 @@ class TraceStore(BaseCallback):
         if recording is None:
             return
         if recording.run.call_id != call_id:
-            recording.ended(call_id, None, exception)
+            opened = recording.open.get(call_id)
+            recording.ended(call_id, _given_by(outputs) if opened is not None and opened.inputs else None, exception)
             return
         self._run.set(None)
         with suppress(ValueError):  # ended in another context than it began in, which then ends with it
@@ -283,6 +285,18 @@ class _Recording:
                 error=None if exception is None else f"{type(exception).__name__}: {exception}",
             )
         )
+
+
+def _has_no_steps(instance: object) -> bool:
+    """Whether no step tells what a module was called with and what it gave: it calls no model, a retriever for instance."""
+    return not isinstance(instance, Module) or not instance.named_predictors(frozen=True)
+
+
+def _given_by(outputs: object) -> Any:
+    """What a module without steps gave; passages once, with their scores where they have some."""
+    if not isinstance(outputs, Prediction):
+        return snapshot(outputs)
+    return snapshot({name: value for name, value in outputs.items() if not (name == "passages" and "hits" in outputs)})
 
 
 def _name(instance: object) -> str:

@@ -159,6 +159,19 @@ def test_the_whole_process_can_be_recorded(store: TraceStore) -> None:
     assert [one.inputs for one in store.find()] == [{"question": "q"}]
 
 
+def test_what_a_search_was_asked_and_what_it_found_is_kept(store: TraceStore) -> None:
+    program = homefire.RAG(lambda query, k: [{"text": "Rome is old.", "id": 7, "score": 0.5}], k=1)
+    program.set_lm(homefire.ScriptedLM(['{"answer": "old", "citations": [1]}']))
+    with store.recording():
+        made = program(question="How is Rome?")
+    calls = store.get(made.trace_id or "").calls
+    assert [call.name for call in calls] == ["Retrieve", "Predict"]
+    assert calls[0].inputs == {"query": "How is Rome?"} and set(calls[0].outputs) == {"hits"}
+    (hit,) = calls[0].outputs["hits"]
+    assert (hit["passage"]["id"], hit["passage"]["text"], hit["score"]) == ("7", "Rome is old.", 0.5)
+    assert (calls[1].inputs, calls[1].outputs) == ({}, None), "its step tells"
+
+
 def test_tools_and_modules_inside_are_calls(store: TraceStore, lm: homefire.ScriptedLM) -> None:
     from homefire.engine.callbacks import observed
 
