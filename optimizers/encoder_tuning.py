@@ -136,13 +136,15 @@ class _Tuning:
         if lm is not None:
             self.program.set_lm(lm)
         self.lm = self.program.predictors()[0].language_model() if self.program.predictors() else None
+        self.asked = False
+        """Whether the language model was needed, and so is running."""
 
     def run(self, apply: bool) -> TuneReport:
         """All steps, and what came out."""
         require_directory(self.work, "the tuning")
         passages = self._passages()
         self._check_setup()
-        questions = write_questions(self.program, passages, self.work / _QUESTIONS, self.settings.questions)
+        questions = write_questions(self.program, passages, self.work / _QUESTIONS, self.settings.questions, self._heard)
         found = that_find(self.index, questions, {passage.id: passage for passage in passages}, self.settings.within)
         learnt, held_out = split(found, self.settings.holdout, self.settings.seed)
         pool = pool_of(self.index, held_out, self.settings.seed)
@@ -164,6 +166,9 @@ class _Tuning:
             seconds=time.perf_counter() - self.began,
         )
         return self._finished(report)
+
+    def _heard(self, done: int) -> None:
+        self.asked = True
 
     def _passages(self) -> list[Passage]:
         """Those that are asked about, evenly spread."""
@@ -219,7 +224,7 @@ class _Tuning:
                 shutil.rmtree(left, ignore_errors=True)
             write_atomic(mark, name)
         if not (self.work / _MODEL).is_dir():
-            with _asleep(self.lm):
+            with _asleep(self.lm if self.asked else None):
                 train_encoder(run, rows, self.work / _MODEL, self.work)
 
     def _prompts(self) -> tuple[str, str]:
