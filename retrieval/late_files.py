@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from homefire.errors import InputError
+from homefire.retrieval.array_file import write_array
 from homefire.retrieval.late_codec import Codec, Compressed
 from homefire.retrieval.token_vectors import TokenVectors
 
@@ -27,7 +28,7 @@ Mask: TypeAlias = "npt.NDArray[np.bool_] | None"
 """Shape `(rows,)`: true for rows that count; None means all of them."""
 
 REPORT = "tokens.json"
-OFFSETS, CODES, RESIDUALS, SCALES, VECTORS = "offsets.npy", "codes.npy", "residuals.npy", "scales.npy", "vectors.npy"
+OFFSETS, CODES, HEADS, TAILS, SCALES, VECTORS = "offsets.npy", "codes.npy", "heads.npy", "tails.npy", "scales.npy", "vectors.npy"
 LIST_ROWS, LIST_OFFSETS = "list_rows.npy", "list_offsets.npy"
 
 _BLOCK = 2**16
@@ -148,6 +149,10 @@ class TokenFiles:
 
         return int(np.count_nonzero(self.offsets[1:] > self.offsets[:-1]))
 
+    def lengths(self, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        """How many tokens each of some rows has."""
+        return self.offsets[rows + 1] - self.offsets[rows]
+
     def gather(self, name: str, rows: npt.NDArray[np.int64]) -> npt.NDArray[Any]:
         """The entries of one column that belong to some rows, one row behind the other."""
         import numpy as np
@@ -160,11 +165,25 @@ class TokenFiles:
         """The token vectors of some rows, decoded."""
         import numpy as np
 
-        offsets = np.concatenate([[0], np.cumsum(self.offsets[rows + 1] - self.offsets[rows])]).astype(np.int64)
+        offsets = np.concatenate([[0], np.cumsum(self.lengths(rows))]).astype(np.int64)
         if self.codec is None:
             return TokenVectors(self.gather(VECTORS, rows).astype(np.float32), offsets)
-        codes, residuals, scales = (self.gather(name, rows) for name in (CODES, RESIDUALS, SCALES))
-        return TokenVectors(self.codec.decode(Compressed(codes, residuals, scales)), offsets)
+        return TokenVectors(self.codec.decode(self.compressed(rows)), offsets)
+
+    def compressed(self, rows: npt.NDArray[np.int64]) -> Compressed:
+        """The tokens of some rows as the codec gave them."""
+        import numpy as np
+
+        codes, heads, tails, scales = (self.gather(name, rows) for name in (CODES, HEADS, TAILS, SCALES))
+        return Compressed(codes, np.concatenate([heads, tails], axis=1), scales)
+
+
+def ranges(begins: npt.NDArray[np.int64], lengths: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """The numbers of several runs, one run behind the other."""
+    import numpy as np
+
+    ends = np.cumsum(lengths)
+    return np.repeat(begins - ends + lengths, lengths) + np.arange(ends[-1] if len(ends) else 0)
 
 
 def _layout(tokens: int, dim: int, codec: Codec | None) -> list[tuple[str, npt.DTypeLike, tuple[int, ...]]]:
@@ -173,7 +192,13 @@ def _layout(tokens: int, dim: int, codec: Codec | None) -> list[tuple[str, npt.D
 
     if codec is None:
         return [(VECTORS, np.float16, (tokens, dim))]
-    return [(CODES, codec.code_type, (tokens,)), (RESIDUALS, np.uint8, (tokens, codec.residual_bytes)), (SCALES, np.float16, (tokens,))]
+    head, tail = codec.head_bytes, codec.residual_bytes - codec.head_bytes
+    return [
+        (CODES, codec.code_type, (tokens,)),
+        (HEADS, np.uint8, (tokens, head)),
+        (TAILS, np.uint8, (tokens, tail)),
+        (SCALES, np.float16, (tokens,)),
+    ]
 
 
 def _columns(vectors: Vectors, codec: Codec | None, device: str | None = None) -> Block:
@@ -182,7 +207,8 @@ def _columns(vectors: Vectors, codec: Codec | None, device: str | None = None) -
     if codec is None:
         return {VECTORS: vectors.astype(np.float16)}, 0.0
     compressed = codec.encode(vectors, device=device)
-    return {CODES: compressed.codes, RESIDUALS: compressed.residuals, SCALES: compressed.scales}, compressed.residual_length
+    heads, tails = compressed.residuals[:, : codec.head_bytes], compressed.residuals[:, codec.head_bytes :]
+    return {CODES: compressed.codes, HEADS: heads, TAILS: tails, SCALES: compressed.scales}, compressed.residual_length
 
 
 def _kept(part: TokenFiles, mask: Mask, codec: Codec | None) -> Iterator[Block]:
@@ -190,7 +216,7 @@ def _kept(part: TokenFiles, mask: Mask, codec: Codec | None) -> Iterator[Block]:
     import numpy as np
 
     rows = np.arange(part.report.rows) if mask is None else np.flatnonzero(mask)
-    ends = np.cumsum(part.offsets[rows + 1] - part.offsets[rows])
+    ends = np.cumsum(part.lengths(rows))
     same = (codec.fingerprint if codec else None) == part.report.codec
     first = 0
     while first < len(rows):
@@ -212,15 +238,15 @@ def _write(folder: Path, lengths: npt.NDArray[np.int64], dim: int, codec: Codec 
     codes, total = [], 0.0
     with ExitStack() as stack:
         files = {name: stack.enter_context((folder / name).open("wb")) for name, _, _ in _layout(tokens, dim, codec)}
+        layout: Any = np.lib.format
         for name, dtype, shape in _layout(tokens, dim, codec):
-            header = {"descr": np.dtype(dtype).str, "fortran_order": False, "shape": shape}
-            np.lib.format.write_array_header_1_0(files[name], header)  # type: ignore[no-untyped-call]
+            layout.write_array_header_1_0(files[name], {"descr": np.dtype(dtype).str, "fortran_order": False, "shape": shape})
         for columns, residual_length in blocks:
             for name, array in columns.items():
                 files[name].write(np.ascontiguousarray(array).data)
             codes += [columns[CODES]] if codec else []
             total += residual_length * len(next(iter(columns.values())))
-    np.save(folder / OFFSETS, offsets)
+    write_array(folder / OFFSETS, [offsets], np.int64)
     if codec:
         _write_lists(folder, np.concatenate([np.zeros(0, dtype=codec.code_type), *codes]), lengths, codec.centroid_count)
     report = TokenReport(
@@ -240,8 +266,8 @@ def _write_lists(folder: Path, codes: npt.NDArray[Any], lengths: npt.NDArray[np.
     codes, rows = codes[order], rows[order]
     first = np.ones(len(codes), dtype=bool)
     first[1:] = (codes[1:] != codes[:-1]) | (rows[1:] != rows[:-1])
-    np.save(folder / LIST_ROWS, rows[first])
-    np.save(folder / LIST_OFFSETS, codes[first].searchsorted(np.arange(centroids + 1)).astype(np.int64))
+    write_array(folder / LIST_ROWS, [rows[first]], row_type)
+    write_array(folder / LIST_OFFSETS, [codes[first].searchsorted(np.arange(centroids + 1))], np.int64)
 
 
 def _row_type(rows: int) -> type[np.uint16] | type[np.uint32]:
@@ -260,4 +286,4 @@ def _load(folder: Path, name: str, dtype: npt.DTypeLike, shape: tuple[int, ...])
         raise ValueError(f"{name} is empty") from error
     if array.dtype != dtype or array.shape != shape:
         raise ValueError(f"{name} has {array.dtype} of shape {array.shape}; expected {np.dtype(dtype)} of shape {shape}")
-    return array
+    return array.view(np.ndarray)  # slices of memory maps are slower to make

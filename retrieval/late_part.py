@@ -154,7 +154,7 @@ class TokenPart:
 
     def token_count(self, rows: Rows) -> int:
         """How many tokens some rows have together."""
-        return int((self.files.offsets[rows + 1] - self.files.offsets[rows]).sum())
+        return int(self.files.lengths(rows).sum())
 
     def _require(self, queries: TokenVectors) -> None:
         if self.report.tokens:

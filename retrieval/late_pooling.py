@@ -1,6 +1,7 @@
 """Token pooling: tokens of a passage that say nearly the same become one, so that a store has fewer to keep and to compare.
 
-Clavié et al. 2024, arXiv 2409.14683, section 3: hierarchical clustering by Ward's method, each cluster replaced by its mean. Knows no store.
+Clavié et al. 2024, arXiv 2409.14683, section 3: hierarchical clustering by Ward's method, and each cluster replaced by its mean. Knows no
+store.
 """
 
 from __future__ import annotations

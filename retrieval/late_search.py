@@ -1,16 +1,18 @@
 """Search among compressed token vectors: from the centroids near a query's tokens to few candidate rows, then exact MaxSim of those.
 
-After PLAID, Santhanam et al. 2022, arXiv 2205.09707, section 4: candidates from the lists of the nearest centroids, pruned by what the
-centroids alone say, then decompressed and scored. Knows no ids and writes no files. One query at a time, on the caller's thread.
+After PLAID, Santhanam et al. 2022, arXiv 2205.09707, section 4: candidates from the lists of the nearest centroids, pruned before vectors
+are decoded in full. Where PLAID prunes by centroids alone, here the heads of residuals are compared too, of the tokens near the query's.
+Knows no ids and writes no files. One query at a time, on the caller's thread.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
-from homefire.retrieval.late_codec import Compressed
-from homefire.retrieval.late_files import CODES, RESIDUALS, SCALES, Mask, TokenFiles
+from homefire.retrieval.late_codec import Asked, Codec, Compressed
+from homefire.retrieval.late_files import CODES, HEADS, SCALES, TAILS, Mask, TokenFiles, ranges
 from homefire.retrieval.maxsim import blocks, largest_of_each, tensor
 
 if TYPE_CHECKING:
@@ -19,12 +21,12 @@ if TYPE_CHECKING:
     import torch
 
     from homefire.retrieval.encoder import Vectors
-    from homefire.retrieval.late_codec import Bytes, Codec
+    from homefire.retrieval.late_codec import Bytes, Codes, Halves
 
     Rows: TypeAlias = npt.NDArray[np.int64]
 
-_BLOCK = 1024
-"""Tokens that are decoded at once: their vectors stay in the processor's cache until they are compared."""
+_BLOCK = 2**18
+"""Numbers that are decoded at once: they stay in the processor's cache until they are compared."""
 _PLAIN_BLOCK = 4096
 
 
@@ -34,10 +36,27 @@ class Effort:
 
     probes: int = 16
     """Centroids that are looked into for each token of the query."""
-    pruned: int = 256
-    """Rows that the lists of these centroids leave."""
-    scored: int = 48
-    """Rows whose vectors are decoded and compared, at least; three times as many as are wanted, if that is more."""
+    guessed: int = 512
+    """Rows, of those in the lists of these centroids, whose tokens near them are compared by the heads of their residuals."""
+    scored: int = 32
+    """Rows whose vectors are decoded and compared in full, at least; three times as many as are wanted, if that is more."""
+
+
+def search(files: TokenFiles, query: Vectors, k: int, mask: Mask, effort: Effort, device: str = "cpu") -> tuple[Vectors, Rows]:
+    """The `k` best rows for a query with their scores, best first; fewer where there are fewer with tokens."""
+    import numpy as np
+
+    if not len(query) or not files.report.tokens:
+        return np.zeros(0, dtype=np.float32), np.zeros(0, dtype=np.int64)
+    if files.codec is None:
+        rows, asked = filled(files, mask), None
+    else:
+        asked, wanted = files.codec.ask(query), max(effort.scored, 3 * k)
+        few = _allowed(files, mask) <= wanted
+        rows = filled(files, mask) if few else _promising(files, files.codec, asked, wanted, mask, effort)
+    scores = exact(files, query, rows, asked, device)
+    order = best(scores, k)
+    return scores[order], rows[order]
 
 
 def candidates(files: TokenFiles, query: Vectors, count: int, mask: Mask, effort: Effort) -> Rows:
@@ -52,34 +71,17 @@ def candidates(files: TokenFiles, query: Vectors, count: int, mask: Mask, effort
     """
     if files.codec is None or not len(query):
         return filled(files, mask)[: count if len(query) else 0]
-    return _pruned(files, centroid_scores(files.codec, query), count, mask, effort)
+    return _promising(files, files.codec, files.codec.ask(query), count, mask, effort)
 
 
-def search(files: TokenFiles, query: Vectors, k: int, mask: Mask, effort: Effort, device: str = "cpu") -> tuple[Vectors, Rows]:
-    """The `k` best rows for a query with their scores, best first; fewer where there are fewer with tokens."""
-    import numpy as np
-
-    if not len(query) or not files.report.tokens:
-        return np.zeros(0, dtype=np.float32), np.zeros(0, dtype=np.int64)
-    by_centroid = None if files.codec is None else centroid_scores(files.codec, query)
-    wanted = max(effort.scored, 3 * k)
-    rows = filled(files, mask) if by_centroid is None else _pruned(files, by_centroid, wanted, mask, effort)
-    scores = exact(files, query, rows, by_centroid, device)
-    order = best(scores, k)
-    return scores[order], rows[order]
-
-
-def exact(files: TokenFiles, query: Vectors, rows: Rows, by_centroid: Vectors | None = None, device: str = "cpu") -> Vectors:
+def exact(files: TokenFiles, query: Vectors, rows: Rows, asked: Asked | None = None, device: str = "cpu") -> Vectors:
     """MaxSim of a query with the decoded vectors of some rows.
-
-    With q the query's token, c the centroid, r the residual and s the scale, it is s (q c + q r): q c is known for every centroid, and so
-    only residuals are decoded.
 
     Args:
         files: Of any codec or none.
         query: Shape `(n_tokens, dim)`.
         rows: Shape `(n,)`.
-        by_centroid: What `centroid_scores` gives, where it is known already.
+        asked: What the codec makes of the query, where it is known already.
         device: Where to decode and compare.
 
     Returns:
@@ -87,25 +89,16 @@ def exact(files: TokenFiles, query: Vectors, rows: Rows, by_centroid: Vectors | 
     """
     import numpy as np
 
-    offsets = np.concatenate([[0], np.cumsum(files.offsets[rows + 1] - files.offsets[rows])]).astype(np.int64)
+    offsets = _offsets(files.lengths(rows))
     if not len(query) or not offsets[-1]:
         return np.zeros(len(rows), dtype=np.float32)
     if files.codec is None:
         return np.concatenate([_plain(files, query, rows[first:last], device) for first, last in blocks(offsets, _PLAIN_BLOCK)])
-    if by_centroid is None:
-        by_centroid = centroid_scores(files.codec, query)
-    codes, residuals, scales = (files.gather(name, rows) for name in (CODES, RESIDUALS, SCALES))
+    asked = asked or files.codec.ask(query)
     if device != "cpu":
-        return _on_device(files.codec, query, by_centroid, Compressed(codes, residuals, scales), offsets, device)
-    products = _residual_products(files.codec, query, residuals)
-    products += np.take(by_centroid, codes, axis=1)
-    products *= scales.astype(np.float32)
-    return _summed(tensor(products), offsets)
-
-
-def centroid_scores(codec: Codec, query: Vectors) -> Vectors:
-    """Inner products with all centroids: float32 of shape `(n_tokens, n_centroids)`."""
-    return (tensor(query) @ tensor(codec.centroids).T).numpy()
+        return _on_device(files.codec, asked, files.compressed(rows), offsets, device)
+    codes, heads, tails, scales = (files.gather(name, rows) for name in (CODES, HEADS, TAILS, SCALES))
+    return _summed(tensor(_products(files.codec, asked, codes, (heads, tails), scales)), offsets)
 
 
 def filled(files: TokenFiles, mask: Mask) -> Rows:
@@ -114,6 +107,13 @@ def filled(files: TokenFiles, mask: Mask) -> Rows:
 
     has_tokens = files.offsets[1:] > files.offsets[:-1]
     return np.flatnonzero(has_tokens if mask is None else has_tokens & mask)
+
+
+def _allowed(files: TokenFiles, mask: Mask) -> int:
+    """At most how many rows may be returned."""
+    import numpy as np
+
+    return files.filled_rows if mask is None else int(np.count_nonzero(mask))
 
 
 def best(scores: Vectors, count: int) -> Rows:
@@ -127,42 +127,41 @@ def best(scores: Vectors, count: int) -> Rows:
     return places[np.argsort(-scores[places], kind="stable")][:count]
 
 
-def _pruned(files: TokenFiles, by_centroid: Vectors, count: int, mask: Mask, effort: Effort) -> Rows:
-    """The rows whose centroids answer the query best, best first, at most `count`."""
+def _promising(files: TokenFiles, codec: Codec, asked: Asked, count: int, mask: Mask, effort: Effort) -> Rows:
+    """The rows that answer the query best by centroids and heads, best first, at most `count`."""
     import numpy as np
 
-    centroids = by_centroid.shape[1]
-    wanted = max(effort.pruned, 2 * count)
-    if (files.filled_rows if mask is None else np.count_nonzero(mask)) <= wanted:
-        rows = filled(files, mask)
-    else:
-        probes = min(effort.probes, centroids)
-        rows, scores = _listed(files, by_centroid, mask, probes)
-        while len(rows) < count and probes < centroids:
-            probes = min(4 * probes, centroids)
-            rows, scores = _listed(files, by_centroid, mask, probes)
-        rows = rows[best(scores, wanted)]
-    offsets = np.concatenate([[0], np.cumsum(files.offsets[rows + 1] - files.offsets[rows])]).astype(np.int64)
-    products = np.take(by_centroid, files.gather(CODES, rows), axis=1)
-    scores = _summed(tensor(products), offsets)
-    return rows[best(scores, count)]
+    guessed = max(effort.guessed, 2 * count)
+    few = _allowed(files, mask) <= guessed
+    probes = min(effort.probes, codec.centroid_count)
+    while True:
+        nearest = np.argpartition(asked.by_centroid, -probes, axis=1)[:, -probes:]
+        rows = filled(files, mask) if few else _listed(files, asked.by_centroid, nearest, mask, guessed)
+        scores = _guesses(files, codec, asked, rows, nearest)
+        found = best(scores, min(count, int(np.isfinite(scores).sum())))
+        if len(found) == count or probes == codec.centroid_count:
+            return rows[found]
+        probes = min(4 * probes, codec.centroid_count)
 
 
-def _listed(files: TokenFiles, by_centroid: Vectors, mask: Mask, probes: int) -> tuple[Rows, Vectors]:
-    """The rows in the lists of the nearest centroids of each token, and a first guess of their scores.
+def _listed(files: TokenFiles, by_centroid: Vectors, nearest: Rows, mask: Mask, count: int) -> Rows:
+    """The rows that are listed under the nearest centroids of many tokens, at most `count`.
 
-    A token of the query that found nothing in a row counts as much as the farthest centroid that it looked into: the row's tokens are near
-    none of those.
+    A token of the query that finds nothing in a row counts as the farthest of its centroids: the row's tokens are near none of them.
+
+    Args:
+        files: With a codec.
+        by_centroid: Shape `(n_tokens, n_centroids)`.
+        nearest: Centroids of each token, of shape `(n_tokens, probes)`.
+        mask: Rows that may be returned.
+        count: How many.
     """
     import numpy as np
 
-    tokens, centroids = by_centroid.shape
-    nearest = np.argpartition(by_centroid, centroids - probes, axis=1)[:, centroids - probes :]
     found = np.take_along_axis(by_centroid, nearest, axis=1)
     begins = files.list_offsets[nearest.ravel()]
     lengths = files.list_offsets[nearest.ravel() + 1] - begins
-    ends = np.cumsum(lengths)
-    listed = files.list_rows[np.repeat(begins - ends + lengths, lengths) + np.arange(ends[-1])]
+    listed = files.list_rows[ranges(begins, lengths)]
     column = np.zeros(files.report.rows, dtype=np.int64)
     column[listed] = 1
     if mask is not None:
@@ -171,24 +170,76 @@ def _listed(files: TokenFiles, by_centroid: Vectors, mask: Mask, probes: int) ->
     column[:] = len(rows)
     column[rows] = np.arange(len(rows))
     guesses = np.repeat(found.min(axis=1), len(rows) + 1)  # of shape (tokens, rows + 1), the last column for what the mask leaves out
-    place = np.repeat(np.repeat(np.arange(tokens) * (len(rows) + 1), probes), lengths) + column[listed]
-    np.maximum.at(guesses, place, np.repeat(found.ravel(), lengths))
-    return rows, guesses.reshape(tokens, -1)[:, :-1].sum(axis=0)
+    first = np.repeat(np.arange(len(nearest)) * (len(rows) + 1), nearest.shape[1])
+    np.maximum.at(guesses, np.repeat(first, lengths) + column[listed], np.repeat(found.ravel(), lengths))
+    return rows[best(guesses.reshape(len(nearest), -1)[:, :-1].sum(axis=0), count)]
 
 
-def _residual_products(codec: Codec, query: Vectors, residuals: Bytes) -> Vectors:
-    """Inner products of the query's tokens with residuals, on the CPU: float32 of shape `(n_tokens, n)`."""
+def _guesses(files: TokenFiles, codec: Codec, asked: Asked, rows: Rows, nearest: Rows) -> Vectors:
+    """MaxSim of the query with those tokens of some rows that are near to any of its tokens, by centroids and heads.
+
+    Returns:
+        float32 of shape `(n_rows,)`; minus infinity for rows without such tokens.
+    """
     import numpy as np
 
-    products = np.empty((len(query), len(residuals)), dtype=np.float32)
-    spread = tensor(codec.spread_query(query))
-    decoded = np.empty((min(_BLOCK, len(residuals)), residuals.shape[1], codec.table.shape[1]), dtype=np.float32)
-    for start in range(0, len(residuals), _BLOCK):
-        block = residuals[start : start + _BLOCK]
-        vectors = decoded[: len(block)]
-        np.take(codec.table, block, axis=0, out=vectors, mode="clip")  # every byte is in the table; this mode needs no copy
-        products[:, start : start + len(block)] = spread @ tensor(vectors).view(len(block), -1).T
+    lengths = files.lengths(rows)
+    places = ranges(files.offsets[rows], lengths)
+    probed = np.zeros(codec.centroid_count, dtype=np.bool_)
+    probed[nearest] = True
+    near = np.flatnonzero(probed[np.take(files.columns[CODES], places)])
+    offsets = near.searchsorted(_offsets(lengths))
+    places = np.take(places, near)
+    codes, heads, scales = (np.take(files.columns[name], places, axis=0) for name in (CODES, HEADS, SCALES))
+    scores = np.full(len(rows), -np.inf, dtype=np.float32)
+    some = offsets[1:] > offsets[:-1]
+    scores[some] = _summed(tensor(_products(codec, asked, codes, (heads,), scales)), offsets)[some]
+    return scores
+
+
+def _products(codec: Codec, asked: Asked, codes: Codes, residuals: Sequence[Bytes], scales: Halves) -> Vectors:
+    """Inner products of a query's tokens with encoded ones, on the CPU.
+
+    With q the query's token, c the centroid, r the residual and s the scale, one is s (q c + q r): q c is known for every centroid, and so
+    only residuals are decoded.
+
+    Args:
+        codec: Of the tokens.
+        asked: The query.
+        codes: Of shape `(n,)`.
+        residuals: One or more runs of their bytes, each of shape `(n, n_bytes)`, from the first on. What is missing counts as 0.
+        scales: Of shape `(n,)`.
+
+    Returns:
+        float32 of shape `(n_query_tokens, n)`.
+    """
+    import numpy as np
+
+    products = np.take(asked.by_centroid, codes, axis=1)
+    first = 0
+    for run in residuals:
+        numbers = run.shape[1] * codec.table.shape[1]
+        rows = max(_BLOCK // max(numbers, 1), 1)
+        decoded = np.empty((min(rows, len(run)), run.shape[1], codec.table.shape[1]), dtype=np.float32)
+        spread = tensor(np.ascontiguousarray(asked.spread[:, first : first + numbers]))
+        for start in range(0, len(run), rows):
+            block = run[start : start + rows]
+            vectors = decoded[: len(block)]
+            np.take(codec.table, block, axis=0, out=vectors, mode="clip")  # every byte is in the table; this mode needs no copy
+            products[:, start : start + rows] += (spread @ tensor(vectors).view(len(block), numbers).T).numpy()
+        first += numbers
+    products *= scales.astype(np.float32)
     return products
+
+
+def _on_device(codec: Codec, asked: Asked, tokens: Compressed, offsets: npt.NDArray[np.int64], device: str) -> Vectors:
+    """MaxSim of a query with compressed rows, decoded and compared on a device with memory of its own."""
+    import torch
+
+    codes = torch.from_numpy(tokens.codes.astype("int64")).to(device)
+    vectors = tensor(codec.table, device)[tensor(tokens.residuals, device).long()].view(len(codes), -1)
+    products = tensor(asked.spread, device) @ vectors.T + tensor(asked.by_centroid, device)[:, codes]
+    return _summed(products * tensor(tokens.scales, device).float(), offsets)
 
 
 def _plain(files: TokenFiles, query: Vectors, rows: Rows, device: str) -> Vectors:
@@ -197,21 +248,16 @@ def _plain(files: TokenFiles, query: Vectors, rows: Rows, device: str) -> Vector
     return _summed(tensor(query, device) @ tensor(found.vectors, device).T, found.offsets)
 
 
-def _on_device(
-    codec: Codec, query: Vectors, by_centroid: Vectors, tokens: Compressed, offsets: npt.NDArray[np.int64], device: str
-) -> Vectors:
-    """MaxSim of a query with compressed rows, decoded and compared on a device with memory of its own."""
-    import torch
-
-    codes, residuals = torch.from_numpy(tokens.codes.astype("int64")).to(device), tensor(tokens.residuals, device)
-    vectors = tensor(codec.table, device)[residuals.long()].view(len(codes), -1)
-    products = tensor(codec.spread_query(query), device) @ vectors.T
-    products += tensor(by_centroid, device)[:, codes]
-    products *= tensor(tokens.scales, device).float()
-    return _summed(products, offsets)
-
-
 def _summed(products: torch.Tensor, offsets: npt.NDArray[np.int64]) -> Vectors:
     """MaxSim from inner products of shape `(n_query_tokens, n_tokens)`, for the rows between the offsets."""
     scores: Vectors = largest_of_each(products, offsets).sum(axis=0)
     return scores
+
+
+def _offsets(lengths: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """Where runs of these lengths begin and end."""
+    import numpy as np
+
+    offsets = np.zeros(len(lengths) + 1, dtype=np.int64)
+    np.cumsum(lengths, out=offsets[1:])
+    return offsets

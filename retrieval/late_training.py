@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from homefire.retrieval.late_codec import PER_CENTROID, Bits, Codec, centroids_for
+from homefire.retrieval.late_codebook import PER_CENTROID, Bits, centroids_for
+from homefire.retrieval.late_codec import Codec
 from homefire.retrieval.late_files import Mask
 from homefire.retrieval.late_part import TokenPart
 from homefire.retrieval.token_vectors import TokenVectors
