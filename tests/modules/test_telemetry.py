@@ -102,6 +102,19 @@ def test_a_model_call_has_the_names_of_open_inference(spans: Spans) -> None:
     assert chain["input.mime_type"] == chain["output.mime_type"] == "application/json"
 
 
+def test_code_and_the_tools_that_it_calls_are_spans(spans: Spans) -> None:
+    def double(n: int) -> int:
+        return 2 * n
+
+    acts = ['{"generated_code": "double(n)", "finished": true}', '{"reasoning": "so", "answer": 4}']
+    with homefire.context(lm=homefire.ScriptedLM(acts), callbacks=[OpenTelemetry(spans.provider)]):
+        homefire.CodeAct("n: int -> answer: int", tools=[double])(n=2)
+    code, tool = spans.named("PythonInterpreter"), spans.named("double")
+    assert (parent_of(tool), parent_of(code)) == (id_of(code), id_of(spans.named("CodeAct")))
+    assert json.loads(attributes(code)["input.value"]) == {"code": "double(n)", "variables": {"n": 2}}
+    assert (attributes(code)["openinference.span.kind"], attributes(code)["output.value"]) == ("TOOL", "4")
+
+
 def test_a_tool_has_its_name_and_its_result(spans: Spans) -> None:
     with homefire.context(lm=homefire.ScriptedLM(says), callbacks=[OpenTelemetry(spans.provider)]):
         Two()(question="q")
