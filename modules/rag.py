@@ -185,10 +185,11 @@ def _with_citations(signature: type[Signature], passages: int) -> type[Signature
     return signature.with_updated_fields(CITATIONS, numbers, desc=old.description or _WORDS)
 
 
-def _number_in(signature: type[Signature]) -> int:
-    """Passages that can be cited in answers of a signature that `_cited` made."""
+def _number_in(signature: type[Signature]) -> int | None:
+    """Passages that can be cited in answers of a signature that `_cited` made; None for another, which somebody put in its place."""
     field = signature.output_fields.get(CITATIONS)
-    return 0 if field is None else next(one.max_length for one in field.type.__metadata__ if isinstance(one, MaxLen))
+    limits = () if field is None or get_origin(field.type) is not Annotated else field.type.__metadata__
+    return next((one.max_length for one in limits if isinstance(one, MaxLen)), None)
 
 
 def _within(demo: Example | Mapping[str, Any], passages: int) -> Example | Mapping[str, Any]:

@@ -157,6 +157,16 @@ def test_an_output_of_that_name_keeps_its_place_and_words(index: Index) -> None:
         RAG(index, "context: list[str], question -> answer, citations: str")
 
 
+def test_a_signature_that_an_optimizer_changed_still_cites(index: Index) -> None:
+    program = RAG(index, k=2)
+    program.predict.signature = program.predict.signature.with_instructions("Answer in rhyme.")
+    program.set_lm(lm := ScriptedLM([citing(2), citing(1)]))
+    assert len(program(question="tower").citations) == 1
+    program.predict.signature = Signature("context: list[str], question -> answer")
+    assert len(program(question="tower").citations) == 1
+    assert "rhyme" in lm.scripted.requests[0].messages[0].content
+
+
 def test_several_samples_cite_each_for_itself(index: Index) -> None:
     program = RAG(index, k=3, n=2, temperature=1.0)
     program.set_lm(ScriptedLM([citing(1), citing(3, 2)]))
