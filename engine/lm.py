@@ -19,6 +19,7 @@ from homefire.engine.callbacks import BaseCallback
 from homefire.engine.engine_source import EngineSource, SourceSettings
 from homefire.engine.history import History, HistoryEntry, print_entries
 from homefire.engine.lm_options import CALLS, OPTIONS, SOURCE, CallOptions, as_messages, checked_sampling
+from homefire.engine.native_thinking import model_thinks
 from homefire.engine.protocol import Engine, EngineInfo
 from homefire.engine.request import AdapterRef, Completion, Listener, Request, Sampling
 from homefire.engine.response_cache import response_cache
@@ -185,6 +186,18 @@ class LM:
     def thinking(self) -> bool | None:
         """Whether a reasoning model may think before it answers, where a request does not say."""
         return self._options.thinking
+
+    supports_function_calling = True
+    """Every model can call tools, by grammar."""
+    supports_response_schema = True
+    """Every model can be asked for typed answers."""
+
+    @property
+    def supports_reasoning(self) -> bool:
+        """Whether the model thinks before it answers; of a server that is known only where the user says so."""
+        if self.thinking is False:
+            return False
+        return self.thinking is True if self.path is None else model_thinks(self.path)
 
     @property
     def path(self) -> Path | None:

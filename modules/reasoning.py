@@ -13,7 +13,6 @@ from pydantic_core import CoreSchema, core_schema
 
 from homefire.engine.grammar import Grammar
 from homefire.engine.lm import LM
-from homefire.engine.native_thinking import model_thinks
 from homefire.engine.request import Message
 from homefire.modules.format import Choices, Closing, Format
 from homefire.modules.prompt_text import instructions_without
@@ -83,7 +82,7 @@ class NativeReasoning:
 
 def fitted(form: Format, signature: type[Signature], model: LM) -> Format:
     """The format for a call: without the reasoning where the model thinks by itself, otherwise as it is."""
-    if not reasoning_outputs(signature) or isinstance(form, TwoStepFormat) or not _thinks(model):
+    if not reasoning_outputs(signature) or isinstance(form, TwoStepFormat) or not model.supports_reasoning:
         return form
     return NativeReasoning(form) if _asked(signature) is not signature else form
 
@@ -125,10 +124,3 @@ def _asked(signature: type[Signature]) -> type[Signature]:
 def _is_reasoning(annotation: Any) -> bool:
     inner = get_args(annotation)[0] if get_origin(annotation) is Annotated else annotation
     return isinstance(inner, type) and issubclass(inner, Reasoning)
-
-
-def _thinks(model: LM) -> bool:
-    """Whether the model thinks before it answers; of a server that is known only where the user says so."""
-    if model.thinking is False:
-        return False
-    return model.thinking is True if model.path is None else model_thinks(model.path)

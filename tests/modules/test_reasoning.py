@@ -133,6 +133,9 @@ def test_a_model_s_template_tells_whether_it_thinks(tmp_path: Path, files: dict[
 def test_the_small_model_does_not_think(smollm2: Path) -> None:
     assert model_thinks(smollm2) is False
     assert fitted(FORMATS[0], SIGNATURE, LM(f"vllm/{smollm2}")) is FORMATS[0]
+    lm = LM(str(smollm2))
+    assert (lm.supports_reasoning, lm.copy(thinking=False).supports_reasoning) == (False, False)
+    assert lm.supports_function_calling and lm.supports_response_schema
 
 
 def test_it_is_a_str_wherever_it_goes() -> None:
