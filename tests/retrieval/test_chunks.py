@@ -190,8 +190,8 @@ def test_sizes_that_the_encoder_cannot_read_are_refused(tokens: int, overlap: in
 def test_the_size_is_what_the_encoder_reads_where_that_is_less_than_usual() -> None:
     small = Bytes()
     small.max_tokens = 50
-    assert (Chunker().tokens, Chunker().overlap) == (200, 40)
-    assert (Chunker(tokenizer=Bytes()).tokens, Chunker(tokenizer=small).tokens, Chunker(tokenizer=small).overlap) == (200, 50, 10)
+    assert (Chunker().tokens, Chunker().overlap) == (128, 25)
+    assert (Chunker(tokenizer=Bytes()).tokens, Chunker(tokenizer=small).tokens, Chunker(tokenizer=small).overlap) == (128, 50, 10)
 
 
 @settings(deadline=None)
@@ -231,7 +231,7 @@ def test_passages_overlap_by_no_more_than_asked(gaps: list[str], tokens: int, da
 )
 def test_a_passage_has_so_many_characters_at_most_whatever_is_in_it(part: str) -> None:
     text = part * (50_000 // len(part))
-    assert max((len(passage.text) for passage in Chunker().passages(Document("note", text))), default=0) <= 200 * 40
+    assert max((len(passage.text) for passage in Chunker().passages(Document("note", text))), default=0) <= 128 * 40
 
 
 @pytest.mark.parametrize("part", ["A sentence of words.\n", "."])
@@ -256,6 +256,6 @@ def test_tokens_are_those_of_the_encoder(minilm: Path) -> None:
     text = Path(__file__).read_text(encoding="utf-8")
     passages = chunker.chunk(Document("this file", text))
     counts = [len(spans) for spans in encoder.token_spans([passage.text for passage in passages])]
-    assert max(counts) <= chunker.tokens == 200 < encoder.max_tokens < 256
-    assert sum(counts) / len(counts) > 100
+    assert max(counts) <= chunker.tokens == 128 < encoder.max_tokens < 256
+    assert sum(counts) / len(counts) > 80
     assert [passage.id for passage in islice(chunker.passages(Document("this file", text)), 3)] == [passage.id for passage in passages[:3]]
