@@ -6,6 +6,7 @@ Knows no index.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from homefire.configs.console import Task, progress
@@ -31,16 +32,21 @@ class Corpus:
         """Documents that were read."""
         self.files = find_files(paths, base=Path.cwd(), report=self.skipped.append)
 
-    def documents(self) -> Iterator[Document]:
-        """Reads them, and shows how far it is."""
-        paths = [file.path for file in self.files]
+    @contextmanager
+    def documents(self) -> Iterator[Iterator[Document]]:
+        """Reads them, for a block that takes them in, and shows how far it is."""
         with progress("Indexing documents", len(self.files)) as task:
-            expected = _Expected(self.files, task)
-            for document in read_documents(paths, base=Path.cwd(), report=self.skipped.append):
-                yield document
-                self.count += 1
-                expected.after(document)
-            task.update(total=self.count)
+            yield self._read(task)
+            task.update(description="Indexing documents")
+
+    def _read(self, task: Task) -> Iterator[Document]:
+        expected = _Expected(self.files, task)
+        paths = [file.path for file in self.files]
+        for document in read_documents(paths, base=Path.cwd(), report=self.skipped.append):
+            yield document
+            self.count += 1
+            expected.after(document)
+        task.update(total=self.count, description="Encoding and writing the last ones")
 
 
 class _Expected:

@@ -76,10 +76,11 @@ def build(directory: Path, paths: Sequence[Path], wanted: Wanted, *, replace: bo
     corpus = Corpus(paths)
     changes = None
     if there and replace:
-        index = Index.build(directory, corpus.documents(), **_options(wanted))
+        with corpus.documents() as documents:
+            index = Index.build(directory, documents, **_options(wanted))
     elif there:
         index = _opened(directory, wanted)
-        changes = index.update(corpus.documents(), prune=True, progress=False)
+        changes = _updated(index, corpus, prune=True)
     else:
         index, changes = _built(directory, corpus, wanted)
     return _report(index, corpus, changes, not there, start)
@@ -95,7 +96,7 @@ def add(directory: Path, paths: Sequence[Path]) -> BuildReport:
     start = time.monotonic()
     index = Index.open(directory)
     corpus = Corpus(paths)
-    changes = index.update(corpus.documents(), progress=False)
+    changes = _updated(index, corpus, prune=False)
     return _report(index, corpus, changes, False, start)
 
 
@@ -112,7 +113,7 @@ def _built(directory: Path, corpus: Corpus, wanted: Wanted) -> tuple[Index, Chan
     """A new index, begun empty and filled bit by bit; nothing is left of it where there is nothing to fill it with."""
     index = Index.create(directory, **_options(wanted))
     try:
-        return index, index.update(corpus.documents(), prune=True, progress=False)
+        return index, _updated(index, corpus, prune=True)
     except InputError as error:
         if len(index):
             raise
@@ -121,6 +122,11 @@ def _built(directory: Path, corpus: Corpus, wanted: Wanted) -> tuple[Index, Chan
             raise
         reasons = "; ".join(f"{one.source}: {one.reason.rstrip('.')}" for one in corpus.skipped[:3])
         raise InputError(f"None of the {len(corpus.files)} files could be read, so there is nothing to index. {reasons}.") from error
+
+
+def _updated(index: Index, corpus: Corpus, *, prune: bool) -> Changes:
+    with corpus.documents() as documents:
+        return index.update(documents, prune=prune, progress=False)
 
 
 def _options(wanted: Wanted) -> dict[str, Any]:

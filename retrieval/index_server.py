@@ -36,6 +36,7 @@ _REST_SECONDS = 15
 """How long a connection may rest between two requests."""
 _END_SECONDS = 5
 """How long what is being answered may take when the server ends."""
+_TRIAL = "The first query takes longest."
 
 _log = logging.getLogger(__name__)
 
@@ -85,7 +86,7 @@ class IndexServer:
         self.port = listening_port(self.host, self.port)
         listener = socket.create_server((self.host, self.port), family=socket.AF_INET6 if ":" in self.host else socket.AF_INET, backlog=256)
         try:
-            self._searcher.submit(self.index.search, ["The first query takes longest."], 1, method=self.method).result()
+            self._searcher.submit(self.index.search, [_TRIAL], 1, method=self.method).result()
         except BaseException:
             listener.close()
             raise
@@ -179,11 +180,23 @@ class IndexServer:
         return self.index.search([one.query for one in requests], first.k, method=first.method or self.method, where=first.where)
 
     def _refresh(self) -> None:
-        """Takes the newest state; while there is none that can be read, the one at hand goes on answering, and the log says so once."""
+        """Takes the newest state; while there is none that can be used, the one at hand goes on answering, and the log says so once."""
         try:
             self.index.refresh()
             self._told = ""
         except (HomefireError, OSError) as error:
-            if str(error) != self._told:
-                self._told = str(error)
-                _log.warning("The index has a state that cannot be read, so the one before it still answers. %s", error)
+            if str(error) == self._told:
+                return
+            self._told = str(error)
+            if not self._opened_again():
+                _log.warning("The index has a state that cannot be used, so the one before it still answers. %s", error)
+
+    def _opened_again(self) -> bool:
+        """Whether the index could be opened anew, as it must be when it was built with another encoder."""
+        try:
+            index = type(self.index).open(self.index.directory)
+            index.search([_TRIAL], 1, method=self.method)
+        except (HomefireError, OSError):
+            return False
+        self.index = index
+        return True

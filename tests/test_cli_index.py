@@ -113,6 +113,8 @@ def test_add_and_remove(built: Path, capsys: pytest.CaptureFixture[str]) -> None
     assert {hit["source"] for hit in found(capsys, "canteen leave laptop engines tickets", "-k", "9")} == {"docs/expenses.txt"}
     assert run("index", "remove", "idx", "docs/expense.txt") == 2
     assert "Did you mean 'docs/expenses.txt'?" in capsys.readouterr().err.replace("\n", " ")
+    assert run("index", "remove", "idx", "docs/expenses.txt", "../docs", str(built / "docs")) == 2
+    assert len(found(capsys, "tickets", "-k", "9")) == 1
 
 
 @pytest.mark.parametrize("method", ["fused", "dense", "bm25"])

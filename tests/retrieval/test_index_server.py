@@ -225,8 +225,10 @@ def test_what_others_commit_is_found(tmp_path: Path) -> None:
         Index.open(tmp_path / "index", HashEncoder()).add([passage("dogs", TEXTS["dogs"])])
         assert [hit["pid"] for hit in search(server, "guard house")["topk"]] == ["dogs", "cats"]
         assert call(server, "/health")[2]["passages"] == 2
+        Index.build(tmp_path / "index", [passage("größe", TEXTS["größe"])], HashEncoder(64))  # another encoder
+        assert [hit["pid"] for hit in search(server, "guard house")["topk"]] == ["größe"]
         (tmp_path / "index" / "manifest.json").write_text("{", encoding="utf-8")
-        assert [hit["pid"] for hit in search(server, "guard house")["topk"]] == ["dogs", "cats"]
+        assert [hit["pid"] for hit in search(server, "guard house")["topk"]] == ["größe"]
 
 
 def test_a_key_is_asked_for_everywhere_but_health(folder: Path) -> None:
