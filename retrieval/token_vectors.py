@@ -15,8 +15,6 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-    from homefire.retrieval.encoder import Vectors
-
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TokenVectors:
@@ -28,7 +26,7 @@ class TokenVectors:
         InputError: the offsets do not cut the vectors into texts.
     """
 
-    vectors: Vectors
+    vectors: npt.NDArray[np.float32]
     """float32 of shape `(n_tokens, dim)`."""
     offsets: npt.NDArray[np.int64]
     """Of shape `(n_texts + 1,)`: text `i` has the vectors `offsets[i]` to `offsets[i + 1]`."""
@@ -86,7 +84,7 @@ class TokenVectors:
     def __len__(self) -> int:
         return len(self.offsets) - 1
 
-    def __getitem__(self, text: int) -> Vectors:
+    def __getitem__(self, text: int) -> npt.NDArray[np.float32]:
         if not -len(self) <= text < len(self):
             raise IndexError(f"There is no text {text} among {len(self)}.")
         text %= len(self)
