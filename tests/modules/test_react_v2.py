@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,12 +14,13 @@ from pydantic_core import to_jsonable_python
 from homefire.engine.scripted_engine import ScriptedLM
 from homefire.errors import ContextTooLong, InputError, ParseError, SignatureError
 from homefire.modules.chat_format import ChatFormat
-from homefire.modules.example import Prediction
+from homefire.modules.example import Example, Prediction
 from homefire.modules.history import History
 from homefire.modules.react_v2 import ReActV2
 from homefire.modules.settings import context
 from homefire.modules.signature import Signature
 from homefire.modules.tool import Tool
+from homefire.optimizers.few_shot import BootstrapFewShot
 
 Call = tuple[str, dict[str, Any]]
 Run = Callable[..., Prediction]
@@ -187,6 +189,27 @@ def test_other_formats_too() -> None:
     ]
     with context(format=ChatFormat()):
         assert agent(question="q?").answer == 7
+
+
+def test_its_steps_are_demos_also_after_a_file(tmp_path: Path) -> None:
+    def write(request: Any) -> str:
+        return step("known", submit(answer=7)) if "tool_call_results" in request.messages[-1].content else step("look", LOOK)
+
+    lm, agent, again = ScriptedLM(write), *(ReActV2("question -> answer: int", tools=[search]) for _ in range(2))
+    trainset = [Example(question="q?", answer=7).with_inputs("question")]
+    optimizer = BootstrapFewShot(
+        lambda example, made, trace=None: example.answer == made.answer, max_bootstrapped_demos=1, max_labeled_demos=0
+    )
+    with context(lm=lm):
+        optimizer.compile(agent, trainset=trainset).save(tmp_path / "agent.json")
+        again.load(tmp_path / "agent.json")
+        assert again(question="new").answer == 7
+    assert turns(lm)[:4] == [
+        ("user", "question: q?"),
+        ("assistant", step("look", LOOK)),
+        ("user", "tool_call_results: search: [1] Bern 0"),
+        ("assistant", step("known", submit(answer=7))),
+    ]
 
 
 def test_many_at_once_keep_apart() -> None:
