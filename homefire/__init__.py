@@ -35,6 +35,7 @@ _DEFINED_IN = {
     "CodeExecutionError": "homefire.errors",
     "CodeInterpreter": "homefire.modules.interpreter",
     "CodeInterpreterError": "homefire.errors",
+    "Codec": "homefire.retrieval.late_codec",
     "ColBERTv2": "homefire.retrieval.colbert_client",
     "Completion": "homefire.engine.request",
     "Completions": "homefire.modules.example",
@@ -45,6 +46,7 @@ _DEFINED_IN = {
     "DSPyError": "homefire.other_names",
     "DiskError": "homefire.errors",
     "Document": "homefire.modules.document",
+    "Effort": "homefire.retrieval.late_search",
     "Embedder": "homefire.modules.embedder",
     "Embeddings": "homefire.modules.embeddings",
     "EmbeddingsWithScores": "homefire.modules.embeddings",
@@ -65,6 +67,7 @@ _DEFINED_IN = {
     "History": "homefire.modules.history",
     "Hit": "homefire.retrieval.hit",
     "HomefireError": "homefire.errors",
+    "IdHit": "homefire.retrieval.late_results",
     "Image": "homefire.modules.media",
     "Index": "homefire.retrieval.index",
     "IndexServer": "homefire.retrieval.index_server",
@@ -87,6 +90,7 @@ _DEFINED_IN = {
     "LMTransportError": "homefire.other_names",
     "LMUnsupportedModelError": "homefire.other_names",
     "LabeledFewShot": "homefire.optimizers.few_shot",
+    "LateInteractionStore": "homefire.retrieval.late_store",
     "LocalInterpreter": "homefire.modules.local_interpreter",
     "Media": "homefire.engine.request",
     "Message": "homefire.engine.request",
@@ -122,6 +126,7 @@ _DEFINED_IN = {
     "SignatureError": "homefire.errors",
     "Step": "homefire.modules.trace",
     "Suggest": "homefire.modules.assertions",
+    "TokenVectors": "homefire.retrieval.token_vectors",
     "TooManyFailures": "homefire.modules.parallel",
     "Tool": "homefire.modules.tool",
     "ToolCallResults": "homefire.modules.tool_calls",
@@ -151,6 +156,8 @@ _DEFINED_IN = {
     "load": "homefire.modules.saved_program",
     "majority": "homefire.modules.majority",
     "make_signature": "homefire.other_names",
+    "maxsim": "homefire.retrieval.maxsim",
+    "pool_tokens": "homefire.retrieval.late_pooling",
     "read_documents": "homefire.retrieval.reading",
     "read_files": "homefire.retrieval.reading",
     "read_folder": "homefire.retrieval.reading",
@@ -316,11 +323,18 @@ if TYPE_CHECKING:
     from homefire.retrieval.index import Index as Index
     from homefire.retrieval.index_check import check_index as check_index
     from homefire.retrieval.index_server import IndexServer as IndexServer
+    from homefire.retrieval.late_codec import Codec as Codec
+    from homefire.retrieval.late_pooling import pool_tokens as pool_tokens
+    from homefire.retrieval.late_results import IdHit as IdHit
+    from homefire.retrieval.late_search import Effort as Effort
+    from homefire.retrieval.late_store import LateInteractionStore as LateInteractionStore
+    from homefire.retrieval.maxsim import maxsim as maxsim
     from homefire.retrieval.passage import Passage as Passage
     from homefire.retrieval.reading import read_documents as read_documents
     from homefire.retrieval.reading import read_files as read_files
     from homefire.retrieval.reading import read_folder as read_folder
     from homefire.retrieval.sentence_encoder import SentenceEncoder as SentenceEncoder
+    from homefire.retrieval.token_vectors import TokenVectors as TokenVectors
 
 __all__ = ["__version__", *_DEFINED_IN]  # noqa: PLE0604
 
