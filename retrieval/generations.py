@@ -198,10 +198,12 @@ class Generations:
                 raise self.damaged(f"{MANIFEST} names {name!r}, which no {self.what} has")
         return state
 
-    def _unwritable(self, error: OSError) -> DiskError:
+    def _unwritable(self, error: BaseException) -> DiskError:
+        while isinstance(error, DiskError) and error.__cause__ is not None:
+            error = error.__cause__
+        why = (error.strerror if isinstance(error, OSError) else None) or error
         return DiskError(
-            f"The {self.what} {str(self.directory)!r} cannot be written: {error.strerror or error}. Free some space, or choose a folder "
-            "that you can write."
+            f"The {self.what} {str(self.directory)!r} cannot be written: {why}. Free some space, or choose a folder that you can write."
         )
 
 
@@ -232,7 +234,7 @@ class Writer:
             with atomic_directory(target) as path:
                 yield Draft(name, path)
             self._written |= {f"{name}/{file}": record for file, record in described(target).items()}
-        except OSError as error:
+        except (OSError, DiskError) as error:
             raise self._generations._unwritable(error) from error
 
     def file(self, kind: str, suffix: str, data: bytes) -> str:
@@ -242,7 +244,7 @@ class Writer:
             DiskError: it cannot be written.
         """
         name = self._name(kind) + suffix
-        write_atomic(self._generations.directory / name, data)
+        self._put(name, data)
         self._written[name] = record_of(self._generations.directory / name)
         return name
 
@@ -262,7 +264,7 @@ class Writer:
         state = State(generation=generation, commit=secrets.token_hex(8), content=dict(content), files=files)
         own = {"format": self._generations.format, "generation": generation, "commit": state.commit}
         text = json.dumps(own | dict(content) | {"files": {name: asdict(record) for name, record in files.items()}}, indent=1)
-        write_atomic(self._generations.directory / MANIFEST, text)
+        self._put(MANIFEST, text)
         self.state, self._written = state, {}
         with suppress(DiskError):
             write_atomic(self._generations.directory / COPY, text)
@@ -288,9 +290,15 @@ class Writer:
             DiskError: the manifest cannot be written.
         """
         state = self._generations.read(COPY)
-        write_atomic(self._generations.directory / MANIFEST, (self._generations.directory / COPY).read_bytes())
+        self._put(MANIFEST, (self._generations.directory / COPY).read_bytes())
         self.state = state
         return state
+
+    def _put(self, name: str, data: str | bytes) -> None:
+        try:
+            write_atomic(self._generations.directory / name, data)
+        except DiskError as error:
+            raise self._generations._unwritable(error) from error
 
     def _name(self, kind: str) -> str:
         generation = 1 if self.state is None else self.state.generation + 1
