@@ -66,7 +66,7 @@ def update(
         DiskError: the disk is full; what was committed stays.
     """
     seen: set[str] = set()
-    added = changed = unchanged = removed = 0
+    added = changed = unchanged = 0
     for group in _groups(documents):
         digests, there = writer.digests([one.source for one in group]), writer.with_source([one.source for one in group])
         for document in group:
@@ -84,12 +84,7 @@ def update(
                 if writer.is_full:
                     commit()
             advance(1)
-    if prune:
-        if not seen:
-            raise InputError("There are no documents, so prune would remove all that the index holds. Check what you read.")
-        gone = writer.sources() - seen
-        writer.delete("source", gone)
-        removed = len(gone)
+    removed = _pruned(writer, seen) if prune else 0
     commit()
     return Changes(
         added=added,
@@ -100,6 +95,15 @@ def update(
         passages_removed=writer.removed,
         duplicates=writer.duplicates,
     )
+
+
+def _pruned(writer: IndexWriter, seen: set[str]) -> int:
+    """Removes the documents that were not seen, and says how many they were."""
+    if not seen:
+        raise InputError("There are no documents, so prune would remove all that the index holds. Check what you read.")
+    gone = writer.sources() - seen
+    writer.delete("source", gone)
+    return len(gone)
 
 
 def _groups(documents: Iterable[Document]) -> Iterator[list[Document]]:
