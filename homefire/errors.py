@@ -79,6 +79,11 @@ class ParseError(HomefireError):
         super().__init__(message)
         self.text = text
 
+    @property
+    def lm_response(self) -> str:
+        """Another name of `text`."""
+        return self.text
+
 
 class ConstraintError(ParseError):
     """A completion has the form and types that were asked for, but breaks constraints that no grammar enforces; says which."""

@@ -107,9 +107,9 @@ class Interpreter(ABC):
     note = ""
     """What a model has to know of the Python that it writes."""
 
-    def __init__(self, tools: Tools | None, callbacks: Sequence[BaseCallback]) -> None:
+    def __init__(self, tools: Tools | None, callbacks: Sequence[BaseCallback] | None) -> None:
         self.tools: dict[str, Callable[..., Any]] = named_tools(tools or {})
-        self.callbacks = checked_callbacks(callbacks)
+        self.callbacks = checked_callbacks(callbacks or ())
         self._running = threading.RLock()
         self._busy = False
 

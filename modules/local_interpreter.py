@@ -55,7 +55,7 @@ class LocalInterpreter(Interpreter):
         timeout: float = 60.0,
         max_output: int = 100_000,
         max_calls: int = 1_000,
-        callbacks: Sequence[BaseCallback] = (),
+        callbacks: Sequence[BaseCallback] | None = None,
     ) -> None:
         super().__init__(tools, callbacks)
         if not timeout > 0 or max_output < 1 or max_calls < 1:

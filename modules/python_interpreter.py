@@ -95,14 +95,14 @@ class PythonInterpreter(Interpreter):
         *,
         files: Mapping[str, str | Path] | None = None,
         writable_files: Mapping[str, str | Path] | None = None,
-        enable_read_paths: Sequence[str | Path] = (),
-        enable_write_paths: Sequence[str | Path] = (),
+        enable_read_paths: Sequence[str | Path] | None = None,
+        enable_write_paths: Sequence[str | Path] | None = None,
         timeout: float = 10.0,
         max_memory: int = 256 * 2**20,
         max_recursion: int = 500,
         max_output: int = 100_000,
         max_calls: int = 1_000,
-        callbacks: Sequence[BaseCallback] = (),
+        callbacks: Sequence[BaseCallback] | None = None,
     ) -> None:
         super().__init__(tools, callbacks)
         limits = {"timeout": timeout, "max_memory": max_memory, "max_recursion": max_recursion}
@@ -110,8 +110,8 @@ class PythonInterpreter(Interpreter):
         if wrong := [name for name, value in limits.items() if not value > 0]:
             raise ConfigError(f"{wrong[0]} is {limits[wrong[0]]!r}; expected a number above 0, as in PythonInterpreter(timeout=10).")
         self._limits = SandboxLimits(seconds=timeout, memory=max_memory, recursion=max_recursion, output=max_output, calls=max_calls)
-        self._readable = checked_grants({**(files or {}), **by_last_name(enable_read_paths, "enable_read_paths")}, "files")
-        writable = {**(writable_files or {}), **by_last_name(enable_write_paths, "enable_write_paths")}
+        self._readable = checked_grants({**(files or {}), **by_last_name(enable_read_paths or (), "enable_read_paths")}, "files")
+        writable = {**(writable_files or {}), **by_last_name(enable_write_paths or (), "enable_write_paths")}
         self._writable = checked_grants(writable, "writable_files")
         self._session: MontySession | None = None
         self._mounts: list[MountDir] = []

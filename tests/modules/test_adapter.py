@@ -77,7 +77,7 @@ def test_an_answer_that_cannot_be_read_is_asked_for_once_more() -> None:
     unread = pytest.raises(ParseError, match=r"cannot be read: ValueError: .*'no lines'")
     with context(lm=ScriptedLM(lambda request: "no lines"), adapter=Lines()), unread as caught:
         Predict(Rate)(text="Fine.")
-    assert caught.value.text == "no lines"
+    assert caught.value.text == caught.value.lm_response == "no lines"
 
 
 @pytest.mark.parametrize(
