@@ -30,7 +30,8 @@ def small_settings(path: Path, backend: BackendName) -> ChosenSettings:
     wish = EngineSettings(dtype="float32", context=512, max_batch=8, kv_cache_gib=memory)
     machine = detect()
     chosen = choose(wish, machine, model_facts(path), backend)
-    return chosen if backend == "vllm" else replace(chosen, cores=str(machine.cores[0]))  # one thread is as fast for so little, and quicker beside others
+    one = str(machine.cores[0])  # one thread is as fast for so little, and quicker beside others
+    return chosen if backend == "vllm" else replace(chosen, cores=one)
 
 
 def random_adapter(base: Path, folder: Path, scale: float = 0.05) -> AdapterRef:

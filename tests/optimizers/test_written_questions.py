@@ -55,7 +55,10 @@ def test_a_line_that_a_kill_cut_off_is_written_anew(tmp_path: Path) -> None:
 
 
 def test_a_question_of_two_passages_stands_once_and_a_failed_passage_is_left_out(tmp_path: Path) -> None:
-    lines = {"Cats": '{"questions": ["What is it?", " what IS it "]}', "Bread": '{"questions": ["What is it?", "?!?!?!?!?!", "Who bakes it?"]}'}
+    lines = {
+        "Cats": '{"questions": ["What is it?", " what IS it "]}',
+        "Bread": '{"questions": ["What is it?", "?!?!?!?!?!", "Who bakes it?"]}',
+    }
     program, _ = writer(lambda request: lines.get(request.messages[-1].content.split()[1], "nothing"), most=3)
     found = write_questions(program, passages(), tmp_path / "q.jsonl", 3)
     assert found == [Question("What is it?", "p0"), Question("Who bakes it?", "p1")]
