@@ -7,32 +7,50 @@ from __future__ import annotations
 
 import os
 import threading
+from collections import deque
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
 T = TypeVar("T")
 A = TypeVar("A")
 
 
+class _Here(threading.local):
+    """What the running thread is."""
+
+    is_worker = False
+
+
 class _Process:
     """The threads of this process, started when they are first needed."""
 
+    here = _Here()
     lock = threading.Lock()
     threads: ThreadPoolExecutor | None = None
+    count = 0
     forks_handled = False
 
 
 def on_one_core(work: Callable[[A], T], items: Sequence[A]) -> list[T]:
     """What `work` gives for each item, in order; each on one core, several items on several cores.
 
-    Torch, called within, uses one core. At most as many items are worked on as there are cores, however many threads call. Work must not
-    call this again.
+    Torch, called within, uses one core. At most as many items are worked on as there are cores, however many threads call. Work that calls
+    this again goes on where it is.
+
+    Raises:
+        Exception: what the work for the first item that failed raised.
     """
+    if _Process.here.is_worker:
+        return [work(item) for item in items]
     threads = _Process.threads or _start()
-    if len(items) == 1:
-        return [threads.submit(work, items[0]).result()]
-    return list(threads.map(work, items))
+    done: list[T] = []
+    running: deque[Future[T]] = deque()
+    for item in items:
+        if len(running) >= 2 * _Process.count:  # no more at once, so that a long list leaves room for the next caller's items
+            done.append(running.popleft().result())
+        running.append(threads.submit(work, item))
+    return done + [one.result() for one in running]
 
 
 def _start() -> ThreadPoolExecutor:
@@ -51,6 +69,7 @@ def _start() -> ThreadPoolExecutor:
             all_there = threading.Barrier(count)
 
             def one_core() -> None:
+                _Process.here.is_worker = True
                 torch.get_num_threads()
                 all_there.wait()
                 set_threads(1)
@@ -62,11 +81,13 @@ def _start() -> ThreadPoolExecutor:
             if not _Process.forks_handled and hasattr(os, "register_at_fork"):
                 os.register_at_fork(after_in_child=_forget)
             _Process.forks_handled = True
+            _Process.count = count
             _Process.threads = threads
         return _Process.threads
 
 
 def _forget() -> None:
     """A forked process has none of the threads, and maybe a lock that nobody will open."""
+    _Process.here = _Here()
     _Process.lock = threading.Lock()
     _Process.threads = None

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -80,6 +83,30 @@ def test_small_work_uses_one_core_and_leaves_the_callers_threads_alone() -> None
     assert torch.get_num_threads() == before
     with ThreadPoolExecutor(1) as fresh:
         assert fresh.submit(torch.get_num_threads).result() == before
+
+
+def test_small_work_may_have_small_work_of_its_own_and_errors_come_through() -> None:
+    """As many items as could block all threads if each waited for another one."""
+    inner = on_one_core(lambda number: sum(on_one_core(lambda one: one * number, range(4))), range(64))
+    assert inner == [6 * number for number in range(64)]
+    with pytest.raises(ZeroDivisionError):
+        on_one_core(lambda number: 1 // number, [1, 0, 2])
+    assert on_one_core(str, []) == []
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="processes are not forked here")
+def test_a_forked_process_has_threads_of_its_own() -> None:
+    code = """
+import os
+from homefire.retrieval.one_core import on_one_core
+assert on_one_core(abs, [-1]) == [1]
+child = os.fork()
+if child == 0:
+    os._exit(on_one_core(abs, [-7, -8])[0])
+print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), on_one_core(abs, [-2]))
+"""
+    done = subprocess.run([sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, check=True, timeout=300)
+    assert done.stdout == "7 [2]\n"
 
 
 def test_many_threads_may_score_at_once() -> None:
