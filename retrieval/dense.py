@@ -9,11 +9,13 @@ import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
 from homefire.errors import MissingExtra
 from homefire.retrieval.array_file import write_array
+from homefire.retrieval.dense_gpu import MOST, GpuVectors, gpu_bytes
 from homefire.retrieval.dense_lists import map_lists, write_lists
 from homefire.retrieval.dense_plan import DensePlan, DenseReport, choose_plan
 from homefire.retrieval.encoder import Vectors
@@ -42,6 +44,8 @@ _ONE_CORE = 2**25
 """Multiplications up to which a search stays on one core: waking more takes longer where others want them too."""
 _QUERIES = 100
 """Queries on which the recall is measured."""
+_WORTH_A_GPU = 2**24
+"""Bytes of vectors from which they go to a GPU."""
 _SELECTIVE = 10
 """A mask that leaves less than one row in this many is searched by looking at the rows that it leaves."""
 
@@ -62,7 +66,7 @@ def write_dense(folder: Path, vectors: Vectors | Sequence[Vectors], plan: DenseP
 
     pieces = [vectors] if isinstance(vectors, np.ndarray) else list(vectors)
     rows, dim = sum(len(piece) for piece in pieces), pieces[0].shape[1]
-    plan = plan or choose_plan(rows, dim)
+    plan = plan or choose_plan(rows, dim, gpu_bytes=gpu_bytes(_faiss()))
     write_array(folder / VECTORS, pieces, np.float32)
     report = DenseReport(kind=plan.kind, rows=rows, dim=dim)
     _write_report(folder, report)
@@ -121,7 +125,10 @@ class DensePart:
             scores, rows = self._compare(queries, self.vectors[places], k, None)
             return scores, np.where(rows < 0, -1, places[rows])
         if self._lists is None:
-            return self._compare(queries, self.vectors, k, mask)
+            if self._gpu is None or mask is not None or k > MOST:
+                return self._compare(queries, self.vectors, k, mask)
+            scores, rows = self._gpu.search(queries, k)
+            return np.where(rows < 0, -np.inf, scores), rows
         scores, rows = self.probe(queries, k, self.report.probes, mask)
         short = (rows < 0).sum(axis=1) > max(0, k - allowed)
         if short.any():
@@ -167,6 +174,12 @@ class DensePart:
                 np.matmul(self.vectors[places], query, out=row)
         scores[rows < 0] = -np.inf
         return scores
+
+    @cached_property
+    def _gpu(self) -> GpuVectors | None:
+        """The vectors on a GPU, where there is one with room for twice as much and enough of them to be worth the way."""
+        size = self.vectors.nbytes
+        return GpuVectors(self._faiss, self.vectors) if _WORTH_A_GPU < size < gpu_bytes(self._faiss) / 2 else None
 
     def _compare(self, queries: Vectors, vectors: Vectors, k: int, mask: Mask) -> tuple[Scores, Rows]:
         """Every vector compared, as FAISS's flat index does it, without an index that holds the vectors once more."""

@@ -46,9 +46,18 @@ class DenseReport:
     """Share of the true ten best that a search finds, as measured on a sample when the part was written; `flat` is exact."""
 
 
-def choose_plan(rows: int, dim: int, cores: int | None = None) -> DensePlan:
-    """`flat` while a query is answered in tens of milliseconds, then `lists`: about twice as many as the root of the number of rows."""
+def choose_plan(rows: int, dim: int, *, cores: int | None = None, gpu_bytes: int = 0) -> DensePlan:
+    """`flat` while a query is answered in tens of milliseconds or the vectors fit on a GPU twice, then `lists`.
+
+    There are about twice as many lists as the root of the number of rows.
+
+    Args:
+        rows: Number of vectors.
+        dim: Numbers in each.
+        cores: That a search may use; none looks.
+        gpu_bytes: Memory free on a GPU that will search.
+    """
     cores = cores or (len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1)
-    if rows * dim <= _FLAT_NUMBERS * cores:
+    if rows * dim <= max(_FLAT_NUMBERS * cores, gpu_bytes // 8):
         return DensePlan(kind="flat")
     return DensePlan(kind="lists", lists=2 ** round(math.log2(2 * math.sqrt(rows))))

@@ -176,6 +176,20 @@ def test_the_plan_goes_by_size_and_machine() -> None:
     million = choose_plan(1_000_000, 384, cores=2)
     assert (million.kind, million.lists) == ("lists", 2048)
     assert choose_plan(1_000_000, 384, cores=64).kind == "flat"
+    assert choose_plan(1_000_000, 384, cores=2, gpu_bytes=8 * 2**30).kind == "flat"
+
+
+@pytest.mark.gpu
+def test_a_gpu_finds_what_the_processor_finds(tmp_path: Path) -> None:
+    if not faiss.get_num_gpus():
+        pytest.skip("this is FAISS's build for processors")
+    vectors, queries = clustered(400_000, dim=64), clustered(50, dim=64, seed=1)
+    large = part(tmp_path / "a", vectors)
+    assert large._gpu is not None
+    scores, rows = large.search(queries, 10)
+    exact_scores, exact_rows = large.exact(queries, 10)
+    assert (rows == exact_rows).mean() > 0.99
+    assert scores == pytest.approx(exact_scores, abs=1e-4)
 
 
 def test_the_report_is_plain_json(tmp_path: Path) -> None:
