@@ -7,10 +7,13 @@ from __future__ import annotations
 
 import difflib
 import hashlib
+import importlib.util
 import re
+import runpy
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from homefire.errors import InputError, MissingExtra
@@ -57,12 +60,11 @@ class Analyzer:
             InputError: neither a stemmer nor stop words are known for the language.
             MissingExtra: bm25s or PyStemmer is not installed.
         """
+        lists = _stop_words()
         try:
             import Stemmer
-            from bm25s import stopwords
         except ImportError as error:
-            raise MissingExtra("bm25s", "retrieval", "BM25") from error
-        lists = {name.removeprefix("STOPWORDS_").lower(): words for name, words in vars(stopwords).items() if name.startswith("STOPWORDS_")}
+            raise MissingExtra("PyStemmer", "retrieval", "BM25") from error
         lists["english"] = lists.pop("en")
         lists.pop("en_plus", None)
         known = sorted({"none", *Stemmer.algorithms(), *lists})
@@ -93,6 +95,19 @@ class Analyzer:
     def terms(self, text: str) -> list[str]:
         """The terms of a text in order."""
         return self.stems([word for word in self.words(text) if word not in self.stop_words])
+
+
+def _stop_words() -> dict[str, tuple[str, ...]]:
+    """The lists of bm25s, by language.
+
+    Their file is loaded alone, because the package imports numba where it is installed, and beside numba vLLM's CPU build cannot compute
+    in this process.
+    """
+    package = importlib.util.find_spec("bm25s")
+    if package is None or package.origin is None:
+        raise MissingExtra("bm25s", "retrieval", "BM25")
+    lists = runpy.run_path(str(Path(package.origin).with_name("stopwords.py")))
+    return {name.removeprefix("STOPWORDS_").lower(): words for name, words in lists.items() if name.startswith("STOPWORDS_")}
 
 
 def _characters_and_pairs(run: str) -> list[str]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 
 import bm25s
 import pytest
@@ -78,3 +80,8 @@ def test_fingerprints_are_the_same_everywhere_and_differ() -> None:
     assert fingerprints(["cat", "dog"]).tolist() == [0x2F989D7B2CDD2733, 0x9F9C5ED2C1C78439], "indexes on disk depend on it"
     assert len(set(fingerprints([str(number) for number in range(10_000)]).tolist())) == 10_000
     assert fingerprints([]).shape == (0,)
+
+
+def test_numba_stays_out_so_that_vllm_can_compute_in_the_same_process() -> None:
+    code = "import sys; from homefire.retrieval.words import Analyzer; print(Analyzer.of().terms('The cats'), 'llvmlite' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "['cat'] False\n"
