@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import bm25s
 import numpy as np
 import numpy.typing as npt
 import pytest
@@ -37,6 +36,8 @@ def part(folder: Path, texts: Sequence[str], analyzer: Analyzer = ENGLISH) -> Te
 
 def rebuilt(texts: Sequence[str], queries: Sequence[str]) -> npt.NDArray[np.float64]:
     """The scores of bm25s, shape `(n_queries, n_texts)`."""
+    import bm25s  # not above: it imports numba, beside which engines of other tests would take a process of their own
+
     reference = bm25s.BM25(method="lucene", k1=1.5, b=0.75)
     reference.index([ENGLISH.terms(text) for text in texts], show_progress=False)
     known = reference.vocab_dict

@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from random import Random
 
-import bm25s
 import numpy as np
 import pytest
 import Stemmer
@@ -54,6 +53,8 @@ def in_segments(directory: Path, some: Sequence[Passage], pieces: int = 4, **opt
 
 
 def test_bm25_over_segments_is_bm25s_on_a_rebuild(tmp_path: Path) -> None:
+    import bm25s  # not above: it imports numba, beside which engines of other tests would take a process of their own
+
     some = numbered(40)
     index = in_segments(tmp_path, some, pieces=3, encoder=None, methods=["bm25"])
     assert len(index.manifest.segments) == 3

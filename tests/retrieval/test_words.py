@@ -6,7 +6,6 @@ import re
 import subprocess
 import sys
 
-import bm25s
 import pytest
 import Stemmer
 from hypothesis import given
@@ -21,6 +20,8 @@ PLAIN = "The CATs' 2nd running-shoes aren't in Zürich, naïve_ones; A b c 3.14 
 
 def by_bm25s(texts: list[str], language: str, stop_words: str | list[str]) -> list[list[str]]:
     stemmer = Stemmer.Stemmer(language)
+    import bm25s  # not above: it imports numba, beside which engines of other tests would take a process of their own
+
     found = bm25s.tokenize(texts, stopwords=stop_words, stemmer=stemmer, return_ids=False, show_progress=False)
     assert isinstance(found, list)
     return found
