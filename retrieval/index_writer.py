@@ -21,7 +21,7 @@ from homefire.retrieval.index_encoders import Encode, Encoded, Remembered
 from homefire.retrieval.index_manifest import Manifest, SegmentEntry
 from homefire.retrieval.late_codec import Codec
 from homefire.retrieval.passage import Passage
-from homefire.retrieval.passage_table import key_of
+from homefire.retrieval.passage_table import Keyed, key_of
 from homefire.retrieval.segment import NewSegment, Segment, merge_segments, write_segment
 from homefire.retrieval.snapshot import Opened, Snapshot, open_snapshot
 from homefire.retrieval.words import Analyzer
@@ -31,10 +31,12 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
 PORTION = 4096
-"""About as many passages are encoded and written together."""
+"""About as many passages are encoded and committed together; up to four times as many where all are committed at once."""
 LATE_PORTION = 1024
 """As many where each has some hundred vectors, which take half a megabyte."""
 
+_CROWD = 24
+"""Segments from which on they are merged before the commit."""
 _TIER = 1000
 _FACTOR = 4
 """Segments of up to 1,000 passages, of up to 4,000, and so on are merged when there are four of a kind."""
@@ -95,7 +97,8 @@ class IndexWriter:
         self._writer = writer
         self._encode = encode
         self.expected = expected
-        self._portion = LATE_PORTION if "late" in manifest.methods else PORTION
+        self._most = (2 if snapshot else 4) * PORTION
+        self._portion = LATE_PORTION if "late" in manifest.methods else self._most
         codec = snapshot.codec if snapshot else codec
         self._codec = IndexCodec(writer, manifest.token_bits, codec, manifest.codec if codec else None)
         self._analyzer = Analyzer.of(manifest.language) if "bm25" in manifest.methods else None
@@ -139,7 +142,7 @@ class IndexWriter:
             DiskError: the disk is full.
         """
         for passage in passages:
-            if len(self._waiting) >= 2 * PORTION:
+            if len(self._waiting) >= self._most:
                 self._flush()
             self._waiting.append(passage)
             self._marks |= {passage.id, passage.source}
@@ -239,15 +242,15 @@ class IndexWriter:
 
     def _write(self, portion: Sequence[Passage], digests: Mapping[str, str], encode: Encode) -> None:
         """Writes some passages as one segment."""
-        passages: list[Passage] = []
-        spare: list[Passage] = []
-        taken = set() if self.manifest.keep_duplicates else self._taken({key_of(passage.text) for passage in portion})
-        for passage in portion:
-            key = key_of(passage.text)
-            (spare if key in taken else passages).append(passage)
+        passages: list[Keyed] = []
+        spare: list[Keyed] = []
+        keyed = [(passage, key_of(passage.text)) for passage in portion]
+        taken = set() if self.manifest.keep_duplicates else self._taken({key for _, key in keyed})
+        for passage, key in keyed:
+            (spare if key in taken else passages).append((passage, key))
             if not self.manifest.keep_duplicates:
                 taken.add(key)
-        encoded = encode([passage.text for passage in passages]) if passages else Encoded(None, None)
+        encoded = encode([passage.text for passage, _ in passages]) if passages else Encoded(None, None)
         new = NewSegment(
             passages=passages,
             spare=spare,
@@ -260,10 +263,12 @@ class IndexWriter:
         with self._writer.folder("segments") as draft:
             write_segment(draft.path, new)
         self._hold(draft.name)
-        self._sum += sum(_number(passage) for passage in passages)
+        self._sum += sum(_number(passage) for passage, _ in passages)
         self._written += len(portion)
         self.added += len(passages)
         self.duplicates += len(spare)
+        if len(self._held) > _CROWD:
+            self._merge_tiers()
 
     def _unknown(self, portion: Sequence[Passage]) -> list[Passage]:
         """The passages whose id is not there yet, each once."""

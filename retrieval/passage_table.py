@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -50,6 +50,16 @@ INSERT INTO field SELECT DISTINCT field FROM value;
 """
 
 
+_MERGE = (
+    """INSERT INTO passage SELECT place.row, p.id, p.source, p.position, p.text, p.metadata, p.key
+       FROM place JOIN other.passage p ON p.row = place.before ORDER BY place.before""",
+    "INSERT INTO value SELECT v.field, v.value, place.row FROM other.value v JOIN place ON place.before = v.row",
+    """INSERT OR REPLACE INTO document SELECT d.source, d.digest FROM other.document d
+       WHERE EXISTS (SELECT 1 FROM other.passage p JOIN place ON place.before = p.row WHERE p.source = d.source)""",
+)
+"""Takes over from a table the rows that have a place in the new one."""
+
+
 @dataclass(frozen=True, slots=True)
 class Row:
     """One row as it is written and read by writers."""
@@ -65,9 +75,11 @@ def key_of(text: str) -> bytes:
     return bytes.fromhex(text_key(text))
 
 
-def write_passages(
-    folder: Path, passages: Iterable[Passage], spare: Iterable[Passage] = (), digests: Mapping[str, str] | None = None
-) -> None:
+Keyed: TypeAlias = tuple[Passage, bytes]
+"""A passage with the key of its text."""
+
+
+def write_passages(folder: Path, passages: Iterable[Keyed], spare: Iterable[Keyed] = (), digests: Mapping[str, str] | None = None) -> None:
     """Writes the table into a folder.
 
     Args:
@@ -80,24 +92,65 @@ def write_passages(
         InputError: metadata that JSON cannot hold.
         DiskError: the disk is full.
     """
-    try:
-        with closing(sqlite3.connect(folder / TABLE, isolation_level=None)) as connection:
-            connection.executescript(f"PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF; BEGIN; {_TABLES}")
-            count, sources = 0, dict[str, None]()
-            for count, passage in enumerate(passages, start=1):
-                _insert(connection, count - 1, passage)
-                sources[passage.source] = None
+    with _new_table(folder) as connection:
+        connection.execute("BEGIN")
+        count = 0
+        for count, (passage, key) in enumerate(passages, start=1):
+            _insert(connection, count - 1, passage, key)
+            if passage.metadata:
                 values = ((_stored(name), _sortable(value), count - 1) for name, value in passage.metadata.items() if value == value)
                 connection.executemany("INSERT OR IGNORE INTO value VALUES (?, ?, ?)", values)
-            end = count
-            for end, passage in enumerate(spare, start=count + 1):
-                _insert(connection, end - 1, passage)
-                sources[passage.source] = None
-            connection.execute("INSERT INTO counts VALUES (?, ?)", (count, end - count))
-            pairs = ((_stored(source), digest) for source, digest in (digests or {}).items())
-            connection.executemany("INSERT INTO document VALUES (?, ?)", pairs)
-            connection.executescript(_INDEXES)  # which commits first
-        _write_sources(folder, sources)
+        end = count
+        for end, (passage, key) in enumerate(spare, start=count + 1):
+            _insert(connection, end - 1, passage, key)
+        connection.execute("INSERT INTO counts VALUES (?, ?)", (count, end - count))
+        pairs = ((_stored(source), digest) for source, digest in (digests or {}).items())
+        connection.executemany("INSERT INTO document VALUES (?, ?)", pairs)
+        connection.execute("COMMIT")
+
+
+def merge_passages(folder: Path, tables: Sequence[PassageTable], keep: Sequence[npt.NDArray[np.bool_]]) -> None:
+    """Writes the kept rows of some tables as one, in their order, the spare ones of all behind the others.
+
+    Args:
+        folder: Where the file goes.
+        tables: Whose files are still there.
+        keep: For each table which rows are kept.
+
+    Raises:
+        DiskError: the disk is full.
+    """
+    import numpy as np
+
+    with _new_table(folder) as connection:
+        connection.executescript("PRAGMA temp_store = MEMORY; CREATE TEMP TABLE place (before INTEGER PRIMARY KEY, row INTEGER NOT NULL)")
+        count = sum(int(mask[: table.rows].sum()) for table, mask in zip(tables, keep, strict=True))
+        first, first_spare = 0, count
+        for table, mask in zip(tables, keep, strict=True):
+            rows, spare = np.flatnonzero(mask[: table.rows]), np.flatnonzero(mask[table.rows :]) + table.rows
+            connection.execute("ATTACH ? AS other", (table.uri,))
+            connection.execute("BEGIN")
+            connection.execute("DELETE FROM place")
+            connection.executemany("INSERT INTO place VALUES (?, ?)", zip(rows.tolist(), range(first, first + len(rows)), strict=True))
+            numbers = range(first_spare, first_spare + len(spare))
+            connection.executemany("INSERT INTO place VALUES (?, ?)", zip(spare.tolist(), numbers, strict=True))
+            for statement in _MERGE:
+                connection.execute(statement)
+            connection.execute("COMMIT")
+            connection.execute("DETACH other")
+            first, first_spare = first + len(rows), first_spare + len(spare)
+        connection.execute("INSERT INTO counts VALUES (?, ?)", (count, first_spare - count))
+
+
+@contextmanager
+def _new_table(folder: Path) -> Iterator[sqlite3.Connection]:
+    """An empty table, to which indexes are added in the end."""
+    try:
+        with closing(sqlite3.connect((folder / TABLE).absolute().as_uri(), uri=True, isolation_level=None)) as connection:
+            connection.executescript(f"PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF; PRAGMA cache_size = -65536; {_TABLES}")
+            yield connection
+            connection.executescript(_INDEXES)
+            _write_sources(folder, (_loaded(source) for (source,) in connection.execute("SELECT DISTINCT source FROM passage")))
     except sqlite3.OperationalError as error:
         raise DiskError(f"The passages cannot be written to {folder}: {error}. Free some space.") from error
 
@@ -107,7 +160,8 @@ class PassageTable:
 
     def __init__(self, path: Path) -> None:
         self._lock = Lock()
-        self._connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro&immutable=1", uri=True, check_same_thread=False)
+        self.uri = f"{path.absolute().as_uri()}?mode=ro&immutable=1"
+        self._connection = sqlite3.connect(self.uri, uri=True, check_same_thread=False)
         self.rows, self.spare = self._one("SELECT rows, spare FROM counts")
 
     @classmethod
@@ -161,11 +215,6 @@ class PassageTable:
             found |= {_loaded(source): digest for source, digest in pairs}
         return found
 
-    def whole(self, keep: npt.NDArray[np.bool_]) -> Iterator[tuple[str, str]]:
-        """Source and digest of each document that has one of the rows that are kept."""
-        found = self._all("SELECT d.source, d.digest, p.row FROM document d JOIN passage p ON p.source = d.source", ())
-        return ((_loaded(source), digest) for source, digest, row in found if keep[row])
-
     def sources(self, keep: Mask = None) -> set[str]:
         """The sources of the rows, or of those that are kept, the spare ones included."""
         if keep is None:
@@ -214,14 +263,14 @@ class PassageTable:
             return self._connection.execute(sql, values).fetchall()
 
 
-def _insert(connection: sqlite3.Connection, row: int, passage: Passage) -> None:
+def _insert(connection: sqlite3.Connection, row: int, passage: Passage, key: bytes) -> None:
     try:
-        metadata = json.dumps(passage.metadata)
+        metadata = json.dumps(passage.metadata) if passage.metadata else "{}"
     except (TypeError, ValueError) as error:
         raise _unfit(passage, str(error)) from error
     if not all(isinstance(name, str) and isinstance(value, str | int | float | bool) for name, value in passage.metadata.items()):
         raise _unfit(passage, f"its metadata is {passage.metadata!r}")
-    values = (row, _stored(passage.id), _stored(passage.source), passage.position, _stored(passage.text), metadata, key_of(passage.text))
+    values = (row, _stored(passage.id), _stored(passage.source), passage.position, _stored(passage.text), metadata, key)
     connection.execute("INSERT INTO passage VALUES (?, ?, ?, ?, ?, ?, ?)", values)
 
 

@@ -17,7 +17,7 @@ from homefire.retrieval.late_codec import Codec
 from homefire.retrieval.late_files import write_tokens
 from homefire.retrieval.late_part import TokenPart, merge_tokens
 from homefire.retrieval.passage import Passage
-from homefire.retrieval.passage_table import PassageTable, write_passages
+from homefire.retrieval.passage_table import Keyed, PassageTable, merge_passages, write_passages
 from homefire.retrieval.terms import TermPart, merge_terms, write_terms
 from homefire.retrieval.token_vectors import TokenVectors
 from homefire.retrieval.words import Analyzer
@@ -36,8 +36,8 @@ _REMEMBERED = 16_384
 class NewSegment:
     """What will be one."""
 
-    passages: Sequence[Passage]
-    spare: Sequence[Passage] = ()
+    passages: Sequence[Keyed]
+    spare: Sequence[Keyed] = ()
     """Passages that are kept, but not searched."""
     digests: Mapping[str, str] = field(default_factory=dict)
     """What the documents were that are whole in it, by source."""
@@ -66,7 +66,7 @@ def write_segment(folder: Path, new: NewSegment) -> None:
         write_dense(folder / DENSE, new.vectors)
     if new.analyzer is not None:
         (folder / TERMS).mkdir()
-        write_terms(folder / TERMS, (passage.text for passage in new.passages), new.analyzer)
+        write_terms(folder / TERMS, (passage.text for passage, _ in new.passages), new.analyzer)
     if new.tokens is not None:
         (folder / TOKENS).mkdir()
         write_tokens(folder / TOKENS, new.tokens, new.codec)
@@ -86,22 +86,7 @@ def merge_segments(folder: Path, segments: Sequence[Segment], keep: Sequence[npt
     """
     import numpy as np
 
-    write_passages(
-        folder,
-        (
-            row.passage
-            for segment, mask in zip(segments, keep, strict=True)
-            for row in segment.table.all(0, segment.table.rows)
-            if mask[row.row]
-        ),
-        (
-            row.passage
-            for segment, mask in zip(segments, keep, strict=True)
-            for row in segment.table.all(segment.table.rows)
-            if mask[row.row]
-        ),
-        {source: digest for segment, mask in zip(segments, keep, strict=True) for source, digest in segment.table.whole(mask)},
-    )
+    merge_passages(folder, [segment.table for segment in segments], keep)
     masks = [mask[: segment.table.rows] for segment, mask in zip(segments, keep, strict=True)]
     if not any(mask.any() for mask in masks):
         return
