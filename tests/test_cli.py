@@ -32,7 +32,8 @@ def test_help_is_light_and_names_every_command() -> None:
     code = "import sys\nfrom homefire.__main__ import main\ntry:\n    main(['--help'])\nfinally:\n    print('LOADED', *sorted(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     text, _, loaded = done.stdout.partition("LOADED")
-    assert all(command in text for command in ("doctor", "models", "demo", "index", "ask", "eval", "finetune", "adapters", "serve", "cache"))
+    commands = ("doctor", "models", "demo", "index", "ask", "eval", "finetune", "adapters", "serve", "cache")
+    assert all(command in text for command in commands)
     assert not {"torch", "vllm", "transformers", "numpy", "huggingface_hub", "datasets"} & set(loaded.split())
 
 
