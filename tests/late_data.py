@@ -1,13 +1,17 @@
 """Token vectors for tests of late interaction: texts about topics, so that near ones exist.
 
-Knows no part and no store. Everything comes from a seed.
+Everything comes from a seed.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from pathlib import Path
+
 import numpy as np
 
 from homefire.retrieval.encoder import Vectors
+from homefire.retrieval.late_store import LateInteractionStore
 from homefire.retrieval.token_vectors import TokenVectors
 
 
@@ -35,3 +39,14 @@ def questions(passages: list[Vectors], count: int, *, tokens: int = 5, seed: int
     chosen = [long[number] for number in draw.integers(0, len(long), count)]
     picked = [one[draw.choice(len(one), tokens, replace=False)] for one in chosen]
     return TokenVectors.of([unit(one + 0.2 / np.sqrt(dim) * draw.normal(size=one.shape)) for one in picked])
+
+
+PASSAGES = texts(300)
+IDS = [f"text {number}" for number in range(300)]
+
+
+def filled(folder: Path, ids: Sequence[str] = IDS, passages: Sequence[Vectors] = PASSAGES, **options: object) -> LateInteractionStore:
+    """A store of these passages."""
+    store = LateInteractionStore.create(folder, 24, **options)  # type: ignore[arg-type]
+    store.add(ids, passages)
+    return store
