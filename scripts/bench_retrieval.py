@@ -19,7 +19,7 @@ import typer
 from ranking_metrics import DEPTHS
 from retrieval_data import COLLECTIONS, collection
 from retrieval_quality import Prepared, measure
-from retrieval_speed import bits, encoding, late, synthetic, updates
+from retrieval_speed import bits, encoding, late, methods, synthetic, updates
 from rich.console import Console
 from rich.table import Table
 
@@ -51,6 +51,7 @@ CASES: dict[str, Callable[[Work], Measured]] = {
     **{f"quality {name}": lambda work, name=name: measure(work.prepared(name)) for name in COLLECTIONS},
     "bits squad": lambda work: bits(work.prepared("squad")),
     **{f"updates {name}": lambda work, name=name: updates(work.prepared(name)) for name in ("cranfield", "squad")},
+    "methods squad": lambda work: methods(work.prepared("squad")),
     "late squad": lambda work: late(work.prepared("squad")),
     **{f"encoding {name}": lambda work, name=name: encoding(work.texts(name)) for name in ("squad", "cranfield")},
     "passages 10,000": lambda work: synthetic(10_000),
@@ -127,7 +128,7 @@ def _in_child(name: str, data: Path, vectors: Path | None, quick: bool) -> Measu
 
 def _print(found: Found) -> None:
     console = Console()
-    for table in (_quality(found), _speed(found), _growth(found), _sizes(found)):
+    for table in (_quality(found), _speed(found), _methods(found), _growth(found), _sizes(found)):
         if table.row_count:
             console.print(table)
 
@@ -152,6 +153,18 @@ def _speed(found: Found) -> Table:
         for what, key, unit, limit in rows:
             if case in found:
                 table.add_row(what, limit, f"{found[case][key]:.3g} {unit}")
+    return table
+
+
+def _methods(found: Found) -> Table:
+    """A line a method."""
+    table = Table(title="Searches for 10 passages, SQuAD, without encoding")
+    for column in ("", "one query, ms", "batches of 64, queries/s"):
+        table.add_column(column)
+    one = found.get("methods squad", {})
+    for name in [key.removesuffix(" milliseconds") for key in one if key.endswith(" milliseconds")]:
+        speed = one.get(f"{name} queries_per_second")
+        table.add_row(name, f"{one[f'{name} milliseconds']:.2f}", "" if speed is None else f"{speed:.0f}")
     return table
 
 

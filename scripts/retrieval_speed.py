@@ -213,6 +213,27 @@ def late(prepared: Prepared) -> Measured:
     }
 
 
+def methods(prepared: Prepared) -> Measured:
+    """Milliseconds of one query by every method without its encoding, and of the encoding of one query; queries a second in batches."""
+    from homefire.retrieval.sentence_encoder import SentenceEncoder
+
+    texts = [query.text for query in prepared.reported]
+    ones, batches = texts[:100], [texts[start : start + BATCH] for start in range(0, min(len(texts), 512), BATCH)]
+    encoder = SentenceEncoder(MODEL)
+    (encoding,) = turns([(lambda text: encoder.encode_queries_and_tokens([text]), ones)])
+    measured = {"encoding milliseconds": 1000 * statistics.median(encoding)}
+    with tempfile.TemporaryDirectory(prefix="bench-retrieval-") as folder:
+        index = prepared.index(Path(folder) / "index")
+        for method in (*index.manifest.methods, "fused"):
+            (single,) = turns([(lambda text, method=method: index.search([text], 10, method=method), ones)])
+            (batch,) = turns([(lambda some, method=method: index.search(some, 10, method=method), batches)])
+            measured |= {
+                f"{method} milliseconds": 1000 * statistics.median(single),
+                f"{method} queries_per_second": sum(map(len, batches)) / sum(batch),
+            }
+    return measured
+
+
 def _bytes(index: Path) -> Measured:
     """All files of late interaction, the codec too, over the number of tokens."""
     folders = [*index.glob("segments/*/tokens"), *index.glob("codecs/*")]

@@ -14,6 +14,7 @@ from homefire.engine.lm import LM
 from homefire.modules.example import Example, Prediction
 from homefire.modules.predict import Predict
 from homefire.modules.react import ReAct
+from homefire.modules.react_v2 import ReActV2
 from homefire.modules.settings import context
 from homefire.modules.signature import InputField, OutputField, Signature
 from homefire.modules.tool import Tool
@@ -107,6 +108,22 @@ def test_an_agent_ends_with_typed_outputs_and_valid_calls(lm: LM) -> None:
     for prediction in predictions:
         check(prediction, 2)
     assert calls.made, "no tool was called at all"
+    assert [one for one in calls.made if not is_valid(*one)] == []
+
+
+def test_an_agent_that_submits_ends_with_typed_outputs_too(lm: LM) -> None:
+    calls = Calls()
+    agent = ReActV2(Ask, tools=tools_of(calls), max_iters=2, calls_per_step=2)
+    with context(lm=lm):
+        predictions = agent.batch([Example(question=question).with_inputs("question") for question in QUESTIONS])
+        predictions.append(agent(question="Are you sure?", history=predictions[0].history, max_iters=1))
+    for prediction in predictions:
+        assert isinstance(prediction.answer, str) and isinstance(prediction.sure, bool)
+        assert type(prediction.rating) is int and 1 <= prediction.rating <= 5
+        assert prediction.termination_reason in ("submit", "forced_submit")
+        made = [call for turn in prediction.history.messages for call in turn["tool_calls"].tool_calls]
+        assert made and {call.name for call in made} <= {"search", "weather", "divide", "submit"}
+    assert len(predictions[-1].history) > len(predictions[0].history)
     assert [one for one in calls.made if not is_valid(*one)] == []
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +16,18 @@ from transformers import AutoTokenizer, BertConfig, BertForSequenceClassificatio
 DIM = 32
 
 
-def transformer(folder: Path, tokenizer: Path, kind: Any = BertModel, **settings: Any) -> Path:
-    """A checkpoint of transformers alone."""
+def transformer(
+    folder: Path, tokenizer: Path, kind: Any = BertModel, *, hidden: int = DIM, vocabulary: int = 30522, **settings: Any
+) -> Path:
+    """A checkpoint of transformers alone; a smaller vocabulary has the most frequent tokens."""
     torch.manual_seed(0)
-    shape: dict[str, Any] = {"hidden_size": DIM, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
-    kind(BertConfig(vocab_size=30522, **shape, **settings)).eval().save_pretrained(folder)
+    shape: dict[str, Any] = {"hidden_size": hidden, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
+    kind(BertConfig(vocab_size=vocabulary, **shape, **settings)).eval().save_pretrained(folder)
     AutoTokenizer.from_pretrained(tokenizer).save_pretrained(folder)
+    file = folder / "tokenizer.json"
+    values = json.loads(file.read_text(encoding="utf-8"))
+    values["model"]["vocab"] = {token: number for token, number in values["model"]["vocab"].items() if number < vocabulary}
+    file.write_text(json.dumps(values), encoding="utf-8")
     return folder
 
 
