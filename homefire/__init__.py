@@ -36,12 +36,14 @@ _DEFINED_IN = {
     "CodeInterpreter": "homefire.modules.interpreter",
     "CodeInterpreterError": "homefire.errors",
     "Codec": "homefire.retrieval.late_codec",
+    "ColbertEncoder": "homefire.retrieval.token_encoder",
     "ColBERTv2": "homefire.retrieval.colbert_client",
     "Completion": "homefire.engine.request",
     "Completions": "homefire.modules.example",
     "ConfigError": "homefire.errors",
     "ConstraintError": "homefire.errors",
     "ContextTooLong": "homefire.errors",
+    "CrossEncoderReranker": "homefire.retrieval.reranker",
     "ContextWindowExceededError": "homefire.other_names",
     "DSPyError": "homefire.other_names",
     "DiskError": "homefire.errors",
@@ -126,6 +128,7 @@ _DEFINED_IN = {
     "SignatureError": "homefire.errors",
     "Step": "homefire.modules.trace",
     "Suggest": "homefire.modules.assertions",
+    "TokenReranker": "homefire.retrieval.reranker",
     "TokenVectors": "homefire.retrieval.token_vectors",
     "TooManyFailures": "homefire.modules.parallel",
     "Tool": "homefire.modules.tool",
@@ -333,7 +336,10 @@ if TYPE_CHECKING:
     from homefire.retrieval.reading import read_documents as read_documents
     from homefire.retrieval.reading import read_files as read_files
     from homefire.retrieval.reading import read_folder as read_folder
+    from homefire.retrieval.reranker import CrossEncoderReranker as CrossEncoderReranker
+    from homefire.retrieval.reranker import TokenReranker as TokenReranker
     from homefire.retrieval.sentence_encoder import SentenceEncoder as SentenceEncoder
+    from homefire.retrieval.token_encoder import ColbertEncoder as ColbertEncoder
     from homefire.retrieval.token_vectors import TokenVectors as TokenVectors
 
 __all__ = ["__version__", *_DEFINED_IN]  # noqa: PLE0604

@@ -29,6 +29,7 @@ from homefire.retrieval.index_store import IndexStore
 from homefire.retrieval.index_update import Changes, add_all, update
 from homefire.retrieval.index_writer import IndexWriter
 from homefire.retrieval.passage import Passage
+from homefire.retrieval.reranker import DEPTH, Reranker, reranked
 from homefire.retrieval.single_query import SingleQuery
 from homefire.retrieval.snapshot import Snapshot
 from homefire.retrieval.token_spans import TokenSpans
@@ -171,7 +172,15 @@ class Index(SingleQuery):
         """The index itself: copies of a program share it."""
         return self
 
-    def search(self, queries: Sequence[str], k: int = 3, *, method: str | None = None, where: Where | None = None) -> list[list[Hit]]:
+    def search(
+        self,
+        queries: Sequence[str],
+        k: int = 3,
+        *,
+        method: str | None = None,
+        where: Where | None = None,
+        rerank: Reranker | None = None,
+    ) -> list[list[Hit]]:
         """The `k` best passages for each query, best first; fewer where fewer fit. A blank query finds nothing.
 
         Args:
@@ -180,11 +189,15 @@ class Index(SingleQuery):
             method: `dense`, `bm25`, `late`, or `fused` for all that the index has together; None is the index's default.
             where: What the passages must be, as in `{"source": "a.md", "year": {"ge": 2020}, "lang": ["en", "de"]}`; comparisons are eq,
                 ne, in, prefix, gt, ge, lt and le.
+            rerank: Ranks the best 50 anew, as `CrossEncoderReranker(model)` and `TokenReranker(token_encoder)` do.
 
         Raises:
             InputError: an argument cannot be used: a `k` below 1, an unknown method or field, a string in the place of a list.
         """
-        return search(self._snapshot, self._encoders, queries, k, method, where)
+        if rerank is None:
+            return search(self._snapshot, self._encoders, queries, k, method, where)
+        found = search(self._snapshot, self._encoders, queries, max(k, DEPTH) if k > 0 else k, method, where)
+        return reranked(found, queries, rerank, k)
 
     def add(self, passages: Iterable[Passage]) -> int:
         """Adds the passages whose id is not there yet, and says how many are searched now that were not before.

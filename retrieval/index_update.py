@@ -70,9 +70,7 @@ def update(
     for group in _groups(documents):
         digests, there = writer.digests([one.source for one in group]), writer.with_source([one.source for one in group])
         for document in group:
-            if document.source in seen:
-                raise InputError(f"Two documents have the source {document.source!r}; give each one of its own.")
-            seen.add(document.source)
+            _see(document.source, seen)
             if digests.get(document.source) == document.digest:
                 unchanged += 1
             else:
@@ -95,6 +93,12 @@ def update(
         passages_removed=writer.removed,
         duplicates=writer.duplicates,
     )
+
+
+def _see(source: str, seen: set[str]) -> None:
+    if source in seen:
+        raise InputError(f"Two documents have the source {source!r}; give each one of its own.")
+    seen.add(source)
 
 
 def _pruned(writer: IndexWriter, seen: set[str]) -> int:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from homefire.errors import InputError
 from homefire.retrieval.encoder import TokenEncoder
+from homefire.retrieval.hit import Hit
 from homefire.retrieval.model_batches import ModelBatches
 from homefire.retrieval.model_loading import Dtype, find_folder, load_pair_model
 
@@ -102,6 +103,30 @@ class TokenReranker:
             found = [(asked[number] @ tokens[distinct[text]].T).max(axis=1, initial=-1).sum() for text in own]
             scores.append(np.array(found, dtype=np.float32))
         return scores
+
+
+DEPTH = 50
+"""Passages that are looked at more closely, where fewer are wanted."""
+
+
+def reranked(found: Sequence[Sequence[Hit]], queries: Sequence[str], reranker: Reranker, k: int) -> list[list[Hit]]:
+    """The `k` best of what was found for each query, in the order of a reranker; its score joins the others under `rerank`.
+
+    Raises:
+        InputError: the reranker does not give one finite score for each passage.
+    """
+    texts = [[hit.passage.text for hit in hits] for hits in found]
+    scores = reranker.score(queries, texts)
+    require_reranker_scores(scores, texts, reranker.name)
+    return [_best(hits, own.tolist(), k) for hits, own in zip(found, scores, strict=True)]
+
+
+def _best(hits: Sequence[Hit], scores: Sequence[float], k: int) -> list[Hit]:
+    order = sorted(range(len(hits)), key=lambda place: -scores[place])[:k]
+    return [
+        Hit(hits[place].passage, scores[place], rank, {"rerank": scores[place]} | dict(hits[place].scores))
+        for rank, place in enumerate(order, start=1)
+    ]
 
 
 def require_reranker_scores(scores: Sequence[Scores], passages: Sequence[Sequence[str]], name: str) -> None:

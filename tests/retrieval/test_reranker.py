@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,10 @@ import pytest
 from sentence_transformers import CrossEncoder
 
 from homefire.errors import InputError, UnknownModel
-from homefire.retrieval.encoder import Vectors
+from homefire.retrieval.dense import Scores
+from homefire.retrieval.encoder import HashEncoder, Vectors
+from homefire.retrieval.index import Index
+from homefire.retrieval.passage import Passage
 from homefire.retrieval.reranker import CrossEncoderReranker, Reranker, TokenReranker, require_reranker_scores
 from homefire.retrieval.sentence_encoder import SentenceEncoder
 from homefire.retrieval.token_encoder import SentenceTokenEncoder
@@ -76,3 +80,29 @@ def test_what_a_reranker_gives_is_checked() -> None:
     for wrong in ([np.zeros(3)], [np.zeros(3), np.zeros(2)], [np.array([0, np.nan, 0]), np.zeros(1)]):
         with pytest.raises(InputError, match="reranker 'own' gave scores of the shapes"):
             require_reranker_scores([own.astype(np.float32) for own in wrong], PASSAGES, "own")
+
+
+class Longest:
+    """Prefers long texts."""
+
+    name = "longest"
+
+    def __init__(self) -> None:
+        self.seen: list[int] = []
+
+    def score(self, queries: Sequence[str], passages: Sequence[Sequence[str]]) -> list[Scores]:
+        self.seen += [len(own) for own in passages]
+        return [np.array([len(text) for text in own], dtype=np.float32) for own in passages]
+
+
+def test_a_search_is_ranked_anew(tmp_path: Path) -> None:
+    texts = {"a": "bread", "b": "bread and butter", "c": "all bread of the bakery on the corner", "d": "milk"}
+    index = Index.build(tmp_path / "index", [Passage(id=id, text=text, source=id) for id, text in texts.items()], HashEncoder())
+    longest = Longest()
+    [hits, none] = index.search(["bread", " "], 2, method="bm25", rerank=longest)
+    assert [(hit.passage.id, hit.rank, hit.score) for hit in hits] == [("c", 1, len(texts["c"])), ("b", 2, len(texts["b"]))]
+    assert hits[0].scores.keys() == {"rerank", "bm25"}
+    assert none == [] and longest.seen == [3, 0]
+    assert [hit.passage.id for hit in index("bread", k=1, rerank=longest)] == ["c"]
+    with pytest.raises(InputError, match="k is 0"):
+        index.search(["bread"], 0, rerank=longest)
