@@ -25,10 +25,10 @@ if TYPE_CHECKING:
 
 _SHOWN_SKIPPED = 8
 _KINDS = {
-    "flat": "every vector is compared",
-    "hnsw": "a graph of neighbours is walked (HNSW)",
-    "ivf": "the nearest of many cells are looked into (IVF)",
+    "flat": "few enough for a query to be compared with all",
+    "lists": "too many for that, so a query is compared with the nearest of many lists (IVF)",
 }
+"""How FAISS searches, and why so."""
 
 
 def show_build(report: BuildReport, console: Console) -> None:
@@ -178,12 +178,14 @@ def _ways(stats: IndexStats) -> dict[str, str]:
 
 
 def _dense(stats: IndexStats) -> str:
-    several = len(stats.dense_kinds) > 1
-    kinds = [_KINDS.get(kind, kind) + (f" for {count:,} passages" if several else "") for kind, count in sorted(stats.dense_kinds.items())]
+    kinds = [
+        _KINDS.get(kind, kind) if len(stats.dense_kinds) == 1 else f"{kind} for {count:,} passages"
+        for kind, count in sorted(stats.dense_kinds.items())
+    ]
     recall = ""
     if stats.dense_recall is not None:
         exact = set(stats.dense_kinds) == {"flat"}
-        recall = ", so nothing is missed" if exact else f"; of the true ten best it finds {_percent(stats.dense_recall)}, as measured"
+        recall = ", and none is missed" if exact else f"; {_percent(stats.dense_recall)} of the true ten best are found, as measured"
     return f"by one vector a passage, {stats.dim} numbers of {stats.encoder}{': ' * bool(kinds)}{'; '.join(kinds)}{recall}"
 
 
