@@ -57,6 +57,9 @@ def check_content(wheel: Path) -> None:
     """Everything of the checkout is in the wheel, and nothing else."""
     inside = {name for name in ZipFile(wheel).namelist() if ".dist-info/" not in name}
     expected = {f"homefire/{path.name}" for path in [*(ROOT / "homefire").glob("*.py"), ROOT / "homefire" / "py.typed"]}
+    expected |= {
+        f"homefire/{path.parent.name}/{path.name}" for path in (ROOT / "homefire").glob("*/*.py") if path.parent.name not in FOLDERS
+    }
     for folder in FOLDERS:
         expected |= {f"homefire/{folder}/{path.name}" for kind in ("*.py", "*.yaml") for path in (ROOT / folder).glob(kind)}
     if inside != expected:
