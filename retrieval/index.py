@@ -17,13 +17,14 @@ from homefire.retrieval.chunks import Chunker
 from homefire.retrieval.document import Document
 from homefire.retrieval.encoder import Encoder, TokenEncoder
 from homefire.retrieval.filters import Where
+from homefire.retrieval.fusion import fuse
 from homefire.retrieval.generations import WAIT_SECONDS
 from homefire.retrieval.hit import Hit
 from homefire.retrieval.index_check import CheckReport, check_index
 from homefire.retrieval.index_encoders import IndexEncoders, Probe
 from homefire.retrieval.index_manifest import Manifest
 from homefire.retrieval.index_plan import Plan, plan
-from homefire.retrieval.index_search import search
+from homefire.retrieval.index_search import Fusion, search
 from homefire.retrieval.index_stats import IndexStats, stats
 from homefire.retrieval.index_store import IndexStore
 from homefire.retrieval.index_update import Changes, add_all, update
@@ -179,7 +180,8 @@ class Index(SingleQuery):
         *,
         method: str | None = None,
         where: Where | None = None,
-        rerank: Reranker | None = None,
+        rerank: str | Reranker | None = None,
+        fusion: Fusion = fuse,
     ) -> list[list[Hit]]:
         """The `k` best passages for each query, best first; fewer where fewer fit. A blank query finds nothing.
 
@@ -189,14 +191,16 @@ class Index(SingleQuery):
             method: `dense`, `bm25`, `late`, or `fused` for all that the index has together; None is the index's default.
             where: What the passages must be, as in `{"source": "a.md", "year": {"ge": 2020}, "lang": ["en", "de"]}`; comparisons are eq,
                 ne, in, prefix, gt, ge, lt and le.
-            rerank: Ranks the best 50 anew, as `CrossEncoderReranker(model)` and `TokenReranker(token_encoder)` do.
+            rerank: Ranks the best anew: another method of the index, or a model as `CrossEncoderReranker(model)`.
+            fusion: Makes one score of those by each method; `reciprocal_rank` looks at ranks alone.
 
         Raises:
             InputError: an argument cannot be used: a `k` below 1, an unknown method or field, a string in the place of a list.
         """
-        if rerank is None:
-            return search(self._snapshot, self._encoders, queries, k, method, where)
-        found = search(self._snapshot, self._encoders, queries, max(k, DEPTH) if k > 0 else k, method, where)
+        if rerank is None or isinstance(rerank, str):
+            return search(self._snapshot, self._encoders, queries, k, method=method, where=where, rerank=rerank, fusion=fusion)
+        depth = max(k, DEPTH) if k > 0 else k
+        found = search(self._snapshot, self._encoders, queries, depth, method=method, where=where, fusion=fusion)
         return reranked(found, queries, rerank, k)
 
     def add(self, passages: Iterable[Passage]) -> int:

@@ -6,11 +6,13 @@ Knows no file and no change: a snapshot and queries in, hits out. Rows are numbe
 from __future__ import annotations
 
 import difflib
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 from homefire.errors import InputError
 from homefire.retrieval.filters import Where
+from homefire.retrieval.fusion import fuse
 from homefire.retrieval.hit import Hit
 from homefire.retrieval.index_encoders import IndexEncoders
 from homefire.retrieval.snapshot import Mask, Snapshot
@@ -18,9 +20,12 @@ from homefire.retrieval.snapshot import Mask, Snapshot
 if TYPE_CHECKING:
     from homefire.retrieval.dense import Rows, Scores
 
+Fusion: TypeAlias = "Callable[[Mapping[str, Scores]], Scores]"
+"""Makes one score of those by each method, all of shape `(n_queries, n)`: `fuse` or `reciprocal_rank`."""
+
 FUSED = "fused"
 CANDIDATES = 100
-"""Passages of each method that a fusion looks at."""
+"""Passages of each method that a fusion looks at, and passages that another method ranks anew."""
 
 
 class Part(Protocol):
@@ -46,7 +51,7 @@ class Search:
     """
 
     def __init__(
-        self, snapshot: Snapshot, encoders: IndexEncoders, queries: Sequence[str], where: Where | None, methods: Sequence[str]
+        self, snapshot: Snapshot, encoders: IndexEncoders, queries: Sequence[str], where: Where | None, methods: Collection[str]
     ) -> None:
         self.snapshot = snapshot
         self.queries = queries
@@ -109,9 +114,17 @@ class Search:
 
 
 def search(
-    snapshot: Snapshot, encoders: IndexEncoders, queries: Sequence[str], k: int, method: str | None = None, where: Where | None = None
+    snapshot: Snapshot,
+    encoders: IndexEncoders,
+    queries: Sequence[str],
+    k: int,
+    *,
+    method: str | None = None,
+    where: Where | None = None,
+    rerank: str | None = None,
+    fusion: Fusion = fuse,
 ) -> list[list[Hit]]:
-    """The `k` best passages for each query, best first; fewer where fewer fit. A blank query finds nothing.
+    """The `k` best passages for each query, best first; fewer where fewer fit. A blank query finds nothing. Arguments as of `Index.search`.
 
     Raises:
         InputError: `k` is below 1, `queries` is one string, or the index has no such method or no such field.
@@ -120,19 +133,25 @@ def search(
         raise InputError(f"search takes a list of queries but was given the string {queries!r}; write search([query], k).")
     if isinstance(k, bool) or not isinstance(k, int) or k < 1:
         raise InputError(f"k is {k!r}; it must be a whole number, at least 1.")
-    method = checked_method(snapshot, method)
+    method = _checked_method(snapshot, method)
+    if rerank is not None and _checked_method(snapshot, rerank, "rerank") == FUSED:
+        raise InputError("rerank is 'fused', which ranks what several methods find; write method='fused' without rerank.")
     asked = [query for query in queries if query.strip()]
     if not asked or not len(snapshot):
         snapshot.masks(where)
         return [[] for _ in queries]
-    one = Search(snapshot, encoders, asked, where, snapshot.manifest.methods if method == FUSED else (method,))
+    wanted = snapshot.manifest.methods if method == FUSED else (method,)
+    one = Search(snapshot, encoders, asked, where, wanted if rerank is None else {*wanted, rerank})
     k = min(k, len(snapshot))
-    found = iter(_fused(one, k) if method == FUSED else _hits(snapshot, method, *one.best(method, k)))
+    ranked = _ranked(one, method, k if rerank is None else min(max(CANDIDATES, k), len(snapshot)), fusion)
+    if rerank is not None:
+        ranked = ranked.by(rerank, one.score(rerank, ranked.rows), k)
+    found = iter(_hits(snapshot, ranked))
     return [next(found) if query.strip() else [] for query in queries]
 
 
-def checked_method(snapshot: Snapshot, method: str | None) -> str:
-    """The method to search by.
+def _checked_method(snapshot: Snapshot, method: str | None, argument: str = "method") -> str:
+    """The method to search or rank by.
 
     Raises:
         InputError: the index has no such method.
@@ -144,51 +163,58 @@ def checked_method(snapshot: Snapshot, method: str | None) -> str:
     if method not in known:
         near = difflib.get_close_matches(str(method), known, 1)
         raise InputError(
-            f"method is {method!r}{f'; did you mean {near[0]!r}' if near else ''}. This index has {', '.join(known)}. "
+            f"{argument} is {method!r}{f'; did you mean {near[0]!r}' if near else ''}. This index has {', '.join(known)}. "
             "Build it again with other methods to have more."
         )
     return method
 
 
-def _hits(snapshot: Snapshot, method: str, scores: Scores, rows: Rows) -> list[list[Hit]]:
-    all_rows, all_scores = rows.tolist(), scores.tolist()
-    passages = snapshot.fetch({row for some in all_rows for row in some if row >= 0})
-    return [
-        [
-            Hit(passages[row], score, rank, {method: score})
-            for rank, (row, score) in enumerate(zip(some, some_scores, strict=True), 1)
-            if row >= 0
-        ]
-        for some, some_scores in zip(all_rows, all_scores, strict=True)
-    ]
+@dataclass(frozen=True, slots=True)
+class Ranked:
+    """Some rows for each query, best first; -1 behind them."""
+
+    rows: Rows
+    """Of shape `(n_queries, n)`."""
+    name: str
+    """Whose scores rank them."""
+    scores: Mapping[str, Scores]
+    """By name, all of that shape."""
+
+    def by(self, name: str, scores: Scores, k: int) -> Ranked:
+        """The `k` best of them by other scores."""
+        import numpy as np
+
+        scores = np.where(self.rows < 0, -np.inf, scores)
+        order = np.argsort(-scores, axis=1, kind="stable")[:, :k]
+        known = {**self.scores, name: scores}
+        chosen = {key: np.take_along_axis(values, order, axis=1) for key, values in known.items()}
+        return Ranked(np.take_along_axis(self.rows, order, axis=1), name, chosen)
 
 
-def _fused(one: Search, k: int) -> list[list[Hit]]:
-    """Every candidate of any method is scored by every method."""
-    import numpy as np
-
-    from homefire.retrieval.fusion import fuse
-
+def _ranked(one: Search, method: str, k: int, fusion: Fusion) -> Ranked:
+    """The best rows by a method; in a fusion every candidate of any method is scored by every method."""
+    if method != FUSED:
+        scores, rows = one.best(method, k)
+        return Ranked(rows, method, {method: scores})
     methods = one.snapshot.manifest.methods
     depth = min(max(CANDIDATES, k), len(one.snapshot))
-    rows = _union([one.candidates(method, depth) for method in methods])
-    scores = {method: one.score(method, rows) for method in methods}
-    fused = np.where(rows < 0, -np.inf, fuse(scores))
-    order = np.argsort(-fused, axis=1, kind="stable")[:, :k]
-    chosen = np.take_along_axis(rows, order, axis=1)
-    by_method = {method: np.take_along_axis(values, order, axis=1).tolist() for method, values in scores.items()}
-    hits = _hits(one.snapshot, FUSED, np.take_along_axis(fused, order, axis=1), chosen)
+    rows = _union([one.best(each, depth)[1] for each in methods])
+    by_method = {each: one.score(each, rows) for each in methods}
+    return Ranked(rows, FUSED, by_method).by(FUSED, fusion(by_method), k)
+
+
+def _hits(snapshot: Snapshot, ranked: Ranked) -> list[list[Hit]]:
+    all_rows = ranked.rows.tolist()
+    passages = snapshot.fetch({row for some in all_rows for row in some if row >= 0})
+    names = [ranked.name, *(name for name in ranked.scores if name != ranked.name)]
+    columns = zip(*(ranked.scores[name].tolist() for name in names), strict=True)
     return [
         [
-            Hit(
-                hit.passage,
-                hit.score,
-                hit.rank,
-                {FUSED: hit.score} | {method: values[query][place] for method, values in by_method.items()},
-            )
-            for place, hit in enumerate(some)
+            Hit(passages[row], scores[0], rank, dict(zip(names, scores, strict=True)))
+            for rank, (row, *scores) in enumerate(zip(some, *own, strict=True), start=1)
+            if row >= 0
         ]
-        for query, some in enumerate(hits)
+        for some, own in zip(all_rows, columns, strict=True)
     ]
 
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from homefire.configs.console import note
 from homefire.errors import DiskError, InputError
 from homefire.retrieval.generations import Writer
+from homefire.retrieval.held_segments import Held, to_merge
 from homefire.retrieval.index_codec import SAMPLE, IndexCodec
 from homefire.retrieval.index_encoders import Encode, Encoded, Remembered
 from homefire.retrieval.index_manifest import Manifest, SegmentEntry
@@ -37,35 +38,6 @@ LATE_PORTION = 1024
 
 _CROWD = 24
 """Segments from which on they are merged before the commit."""
-_TIER = 1000
-_FACTOR = 4
-"""Segments of up to 1,000 passages, of up to 4,000, and so on are merged when there are four of a kind."""
-
-
-class _Held:
-    """A segment, and which of its rows count in what will be committed."""
-
-    def __init__(self, segment: Segment, deleted: npt.NDArray[np.int64], file: str | None = None) -> None:
-        import numpy as np
-
-        self.segment = segment
-        self.file = file
-        """Holds the deleted rows; None where there are none, or where they are still to be written."""
-        self.rows: int = segment.table.rows
-        self.gone = np.zeros(self.rows + segment.table.spare, dtype=np.bool_)
-        self.gone[deleted] = True
-
-    @property
-    def live(self) -> int:
-        return self.rows - int(self.gone[: self.rows].sum())
-
-    @property
-    def is_empty(self) -> bool:
-        return bool(self.gone.all())
-
-    def sources(self) -> set[str]:
-        """Of the rows that count."""
-        return self.segment.table.sources(~self.gone if self.gone.any() else None)
 
 
 class IndexWriter:
@@ -102,7 +74,7 @@ class IndexWriter:
         codec = snapshot.codec if snapshot else codec
         self._codec = IndexCodec(writer, manifest.token_bits, codec, manifest.codec if codec else None)
         self._analyzer = Analyzer.of(manifest.language) if "bm25" in manifest.methods else None
-        self._held = [_Held(view.segment, view.deleted, view.entry.deleted) for view in snapshot.views] if snapshot else []
+        self._held = [Held(view.segment, view.deleted, view.entry.deleted) for view in snapshot.views] if snapshot else []
         self._sum = int(snapshot.manifest.corpus_sha256, 16) if snapshot else 0
         self._lost: set[bytes] = set()
         self._waiting: list[Passage] = []
@@ -188,7 +160,7 @@ class IndexWriter:
 
     def hold(self, segment: Segment, deleted: npt.NDArray[np.int64]) -> None:
         """Takes in a segment as it is, with those rows deleted; what it holds counts as being there before."""
-        held = _Held(segment, deleted)
+        held = Held(segment, deleted)
         self._held.append(held)
         self._changed = True
         self._sum += sum(_number(row.passage) for row in segment.table.all(0, held.rows) if not held.gone[row.row])
@@ -292,7 +264,7 @@ class IndexWriter:
         pairs = ((held, key, row) for held in self._held for key, row in held.segment.table.rows_with("key", keys))
         return {bytes(key) for held, key, row in pairs if row < held.rows and not held.gone[row] and isinstance(key, bytes)}
 
-    def _delete(self, held: _Held, rows: Sequence[int]) -> None:
+    def _delete(self, held: Held, rows: Sequence[int]) -> None:
         searched = list(held.segment.table.fetch([row for row in rows if row < held.rows]).values())
         held.gone[rows] = True
         held.file, self._changed = None, True
@@ -321,9 +293,9 @@ class IndexWriter:
     def _hold(self, name: str) -> None:
         import numpy as np
 
-        self._held.append(_Held(Segment.open(self.directory, name, self.manifest.methods, self._codec.codec), np.zeros(0, dtype=np.int64)))
+        self._held.append(Held(Segment.open(self.directory, name, self.manifest.methods, self._codec.codec), np.zeros(0, dtype=np.int64)))
 
-    def _merge(self, some: Sequence[_Held]) -> None:
+    def _merge(self, some: Sequence[Held]) -> None:
         parts = [(held.segment.tokens, ~held.gone[: held.rows]) for held in some if held.segment.tokens]
         if parts:
             self._codec.fit(parts, again=len(some) == len(self._held))
@@ -337,17 +309,10 @@ class IndexWriter:
     def _merge_tiers(self) -> None:
         """Few segments stay few, and each passage is moved a number of times that grows with the logarithm of their number."""
         self._held = [held for held in self._held if not held.is_empty]
-        while True:
-            tiers: dict[int, list[_Held]] = {}
-            for held in self._held:
-                tiers.setdefault(_tier(held.live), []).append(held)
-            crowded = [some for some in tiers.values() if len(some) >= _FACTOR]
-            hollow = [[held] for held in self._held if 2 * held.live < held.rows]
-            if not crowded and not hollow:
-                return
-            self._merge((crowded or hollow)[0])
+        while some := to_merge(self._held):
+            self._merge(some)
 
-    def _entry(self, held: _Held) -> SegmentEntry:
+    def _entry(self, held: Held) -> SegmentEntry:
         import numpy as np
 
         deleted = np.flatnonzero(held.gone)
@@ -364,14 +329,6 @@ class IndexWriter:
             deleted_rows=of_rows,
             deleted_spare=len(deleted) - of_rows,
         )
-
-
-def _tier(passages: int) -> int:
-    tier = 0
-    while passages > _TIER:
-        passages //= _FACTOR
-        tier += 1
-    return tier
 
 
 def _number(passage: Passage) -> int:

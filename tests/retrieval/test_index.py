@@ -15,6 +15,7 @@ import Stemmer
 
 from homefire.errors import DiskError, InputError, MissingExtra
 from homefire.retrieval.encoder import HashEncoder, Vectors
+from homefire.retrieval.fusion import reciprocal_rank
 from homefire.retrieval.index import Index
 from homefire.retrieval.maxsim import maxsim
 from homefire.retrieval.passage import Passage
@@ -104,6 +105,33 @@ def test_fusion_scores_every_candidate_by_every_method(tmp_path: Path) -> None:
             [alone] = index.search([query], 30, method=method)
             known = {one.passage.id: one.score for one in alone}
             assert hit.scores[method] == pytest.approx(known.get(hit.passage.id, 0.0), abs=1e-4)
+
+
+def test_one_method_ranks_what_another_one_finds(tmp_path: Path) -> None:
+    index = Index.build(tmp_path, numbered(30), HashEncoder(), token_encoder=HashTokens())
+    query = "a cat and the moon 3"
+    [hits] = index.search([query], 5, method="bm25", rerank="late")
+    [late] = index.search([query], 5, method="late")
+    assert [hit.passage.id for hit in hits] == [hit.passage.id for hit in late]
+    assert [hit.score for hit in hits] == pytest.approx([hit.scores["late"] for hit in hits])
+    assert all(set(hit.scores) == {"late", "bm25"} for hit in hits)
+    [few] = index.search(["passage 3"], 30, method="bm25", rerank="dense", where={"number": [3, 4]})
+    assert {hit.passage.id for hit in few} == {"p3", "p4"}
+    with pytest.raises(InputError, match=r"rerank is 'lat'; did you mean 'late'"):
+        index.search([query], rerank="lat")
+    with pytest.raises(InputError, match=r"rerank is 'fused'"):
+        index.search([query], rerank="fused")
+
+
+def test_a_fusion_is_any_function_of_the_scores(tmp_path: Path) -> None:
+    index = Index.build(tmp_path, numbered(30), HashEncoder())
+    query = "a cat and the moon 3"
+    [hits] = index.search([query], 5, fusion=lambda scores: scores["bm25"])
+    [bm25] = index.search([query], 5, method="bm25")
+    assert [hit.score for hit in hits] == pytest.approx([hit.score for hit in bm25])
+    [by_rank] = index.search([query], 5, fusion=reciprocal_rank)
+    assert [hit.score for hit in by_rank] == sorted((hit.score for hit in by_rank), reverse=True)
+    assert 1 / 61 < by_rank[0].score <= 2 / 61 + 1e-6
 
 
 def test_the_answer_does_not_depend_on_how_passages_came(tmp_path: Path) -> None:
