@@ -9,13 +9,16 @@ import json
 from typing import Annotated
 
 import typer
+from annotated_types import MaxLen
 from rich.console import Console
 from rich.text import Text
 
-from homefire.cli_index_search import IndexPath, Json, Method, Where, Whole, highlighter
+from homefire.cli_index_search import IndexPath, Json, Method, Rerank, Where, Whole, highlighter, reranker_of
 from homefire.errors import InputError
 from homefire.where_option import where_of
 
+_LONGEST = 800
+"""Characters of an answer: small models do not always know when to end."""
 _INSTRUCTIONS = "Answer the question from the passages of the context, in one to three sentences. Say so if they do not answer it."
 
 
@@ -27,6 +30,7 @@ def ask(
     config: Annotated[str | None, typer.Option(help="Preset (laptop, gpu-server) or YAML file.", show_default=False)] = None,
     method: Method = None,
     where: Where = None,
+    rerank: Rerank = None,
     whole: Whole = False,
     as_json: Json = False,
 ) -> None:
@@ -40,10 +44,12 @@ def ask(
     from homefire.run_setup import choose_lm
 
     opened = Index.open(index)
-    found = opened(question, k=k, method=method, where=where_of(where))
+    found = opened(question, k=k, method=method, where=where_of(where), rerank=reranker_of(rerank))
     if not found:
         raise InputError(f"Nothing in the index {str(index)!r} was found for that question, so there is nothing to answer from.")
-    program = RAG(lambda query, k: found, Signature("context: list[str], question -> answer", _INSTRUCTIONS), k=k)
+    signature = Signature("context: list[str], question -> answer", _INSTRUCTIONS)
+    bounded = signature.with_updated_fields("answer", Annotated[str, MaxLen(_LONGEST)])
+    program = RAG(lambda query, k: found, bounded, k=k)
     with context(lm=choose_lm(program, model, None, config)):
         prediction = program(question=question)
     cited = {passage.id for passage in prediction.citations}

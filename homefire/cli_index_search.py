@@ -20,11 +20,18 @@ from homefire.where_option import where_of
 if TYPE_CHECKING:
     from homefire.retrieval.excerpt import Highlighter
     from homefire.retrieval.index import Index
+    from homefire.retrieval.reranker import Reranker
 
 IndexPath = Annotated[Path, typer.Argument(metavar="INDEX", help="Directory of the index.", show_default=False)]
 MethodName = Literal["fused", "dense", "bm25", "late"]
 Method = Annotated[MethodName | None, typer.Option(help="How to search; without it the index's own way.", show_default=False)]
 Where = Annotated[list[str] | None, typer.Option(metavar="FIELD=VALUE", help=WHERE_HELP)]
+Rerank = Annotated[
+    str | None,
+    typer.Option(
+        metavar="METHOD|MODEL", help="Rank the best anew: by another method of the index, or by a cross-encoder.", show_default=False
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Whole = Annotated[bool, typer.Option("--whole", help="Show passages whole instead of the piece that has the query's words.")]
 
@@ -35,6 +42,7 @@ def search(
     k: Annotated[int, typer.Option("-k", min=1, help="How many passages.")] = 5,
     method: Method = None,
     where: Where = None,
+    rerank: Rerank = None,
     whole: Whole = False,
     as_json: Json = False,
 ) -> None:
@@ -46,8 +54,9 @@ def search(
     filtered = where_of(where)
     start = time.perf_counter()
     _load(opened, method)
+    reranker = reranker_of(rerank)
     loaded = time.perf_counter()
-    hits = opened.search([query], k, method=method, where=filtered)[0]
+    hits = opened.search([query], k, method=method, where=filtered, rerank=reranker)[0]
     seconds = loaded - start, time.perf_counter() - loaded
     if as_json:
         print(json.dumps([record(hit) for hit in hits], indent=2, ensure_ascii=False, default=str))
@@ -63,6 +72,18 @@ def highlighter(query: str, index: Index) -> Highlighter:
     from homefire.retrieval.words import Analyzer
 
     return Highlighter(query, Analyzer.of(index.manifest.language))
+
+
+def reranker_of(name: str | None) -> str | Reranker | None:
+    """What ranks anew: a method of the index by its name, or a model.
+
+    Raises:
+        UnknownModel: the model is not on this machine.
+    """
+    from homefire.retrieval.index_manifest import METHODS
+    from homefire.retrieval.reranker import CrossEncoderReranker
+
+    return name if name is None or name in (*METHODS, "fused") else CrossEncoderReranker(name)
 
 
 def _load(index: Index, method: str | None) -> None:

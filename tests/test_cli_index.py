@@ -128,6 +128,12 @@ def test_search_by_each_method(built: Path, capsys: pytest.CaptureFixture[str], 
     assert "x()" not in out
 
 
+def test_a_search_that_ranks_anew(built: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    hits = found(capsys, "leave a year", "-k", "3", "--method", "dense", "--rerank", "bm25")
+    assert [hit["scores"]["bm25"] for hit in hits] == sorted((hit["scores"]["bm25"] for hit in hits), reverse=True)
+    assert hits[0]["source"] == "docs/leave.md"
+
+
 def test_a_search_filtered_by_fields(built: Path, capsys: pytest.CaptureFixture[str]) -> None:
     hits = found(capsys, "writes builds", "--where", "role=engineer", "--where", "source^=docs/people")
     assert [hit["source"].partition("#")[0] for hit in hits] == ["docs/people.csv"]
