@@ -7,17 +7,19 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Lock
 from typing import Annotated, Any
 
 from annotated_types import MaxLen, MinLen
 
 from homefire.configs.console import progress
 from homefire.errors import DiskError, InputError
-from homefire.modules.example import Example, Prediction
+from homefire.modules.example import Prediction
 from homefire.modules.module import Module
 from homefire.modules.predict import Predict
 from homefire.modules.signature import InputField, OutputField, Signature
@@ -70,24 +72,52 @@ def write_questions(
 
     Raises:
         TooManyFailures: the model failed for all of the first ones.
+        InputError: the program gives no list of questions.
         DiskError: the file cannot be written.
     """
     done = _read(file)
     left = [passage for passage in passages if key_of(passage) not in done]
-    at_once = max(8, 2 * program.useful_threads())
     with progress("Writing questions", len(passages)) as bar:
         bar.update(completed=len(passages) - len(left))
-        for start in range(0, len(left), at_once):
-            some = left[start : start + at_once]
-            inputs = [Example(passage=passage.text[:_SHOWN]).with_inputs("passage") for passage in some]
-            made = program.batch(inputs, disable_progress_bar=True)
-            lines = {key_of(passage): _of(prediction, most) for passage, prediction in zip(some, made, strict=True)}
-            _append(file, lines)
-            done |= lines
-            bar.advance(len(some))
+
+        def keep(key: str, questions: list[str]) -> None:
+            done[key] = questions
+            _append(file, key, questions)
+            bar.advance()
             if on_done is not None:
-                on_done(len(passages) - len(left) + start + len(some))
+                on_done(len(done))
+
+        kept = _Kept(program, keep, most)
+        made = kept.batch([{"key": key_of(one), "passage": one.text[:_SHOWN]} for one in left], disable_progress_bar=True)
+        if kept.wrong is not None:
+            raise kept.wrong
+        for passage, prediction in zip(left, made, strict=True):
+            if prediction is None:  # the model failed; asking it again would not help
+                keep(key_of(passage), [])
     return list(_different(passages, done))
+
+
+class _Kept(Module):
+    """Asks a program about one passage, and keeps what it wrote as soon as it is there."""
+
+    def __init__(self, program: Module, keep: Callable[[str, list[str]], None], most: int) -> None:
+        self.program = program
+        self.keep = keep
+        self.most = most
+        self.lock = Lock()
+        self.wrong: InputError | None = None
+        """Set where the program gives no questions."""
+
+    def forward(self, key: str, passage: str) -> Prediction:
+        prediction = self.program(passage=passage)
+        try:
+            questions = _of(prediction, self.most)
+        except InputError as error:
+            self.wrong = error
+            raise
+        with self.lock:
+            self.keep(key, questions)
+        return prediction
 
 
 def key_of(passage: Passage) -> str:
@@ -100,10 +130,8 @@ def words_of(text: str) -> str:
     return " ".join(re.findall(r"\w+", text.casefold()))
 
 
-def _of(prediction: Prediction | None, most: int) -> list[str]:
-    """What a program answered, cleaned; nothing where it failed."""
-    if prediction is None:
-        return []
+def _of(prediction: Prediction, most: int) -> list[str]:
+    """What a program answered, cleaned."""
     questions = prediction.get("questions")
     if isinstance(questions, str) or not isinstance(questions, Sequence):
         raise InputError(f"The program that writes questions answered {prediction!r}; expected a list of texts as `questions`.")
@@ -132,12 +160,12 @@ def _read(file: Path) -> dict[str, list[str]]:
     return done
 
 
-def _append(file: Path, lines: dict[str, list[str]]) -> None:
-    text = "".join(json.dumps({"passage": key, "questions": questions}) + "\n" for key, questions in lines.items())
+def _append(file: Path, key: str, questions: list[str]) -> None:
+    text = json.dumps({"passage": key, "questions": questions}) + "\n"
     try:
-        whole = not file.exists() or file.read_bytes()[-1:] in (b"", b"\n")
-        with file.open("a", encoding="utf-8") as out:
-            out.write(text if whole else "\n" + text)
-            out.flush()
+        with file.open("ab+") as out:
+            if out.tell() and (out.seek(-1, os.SEEK_END), out.read(1))[1] != b"\n":
+                text = "\n" + text  # behind a line that a kill cut off
+            out.write(text.encode("ascii"))
     except OSError as error:
         raise DiskError(f"The questions cannot be written to {file}: {error.strerror or error}. Free some space.") from error

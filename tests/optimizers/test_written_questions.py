@@ -10,7 +10,7 @@ import pytest
 
 from homefire.engine.request import Request
 from homefire.engine.scripted_engine import ScriptedLM
-from homefire.errors import DiskError, InputError
+from homefire.errors import DiskError, EngineError, InputError
 from homefire.modules.example import Prediction
 from homefire.modules.module import Module
 from homefire.optimizers.written_questions import Question, question_writer, write_questions
@@ -40,7 +40,7 @@ def test_every_passage_is_asked_about_once(tmp_path: Path) -> None:
     heard: list[int] = []
     found = write_questions(program, passages(), tmp_path / "q.jsonl", 2, heard.append)
     assert found[:2] == [Question("What about Cats?", "p0"), Question("Why are Cats so?", "p0")] and len(found) == 6
-    assert heard == [3] and len(lm.scripted.requests) == 3
+    assert sorted(heard) == [1, 2, 3] and len(lm.scripted.requests) == 3
     assert "Bread needs flour." in "".join(request.messages[-1].content for request in lm.scripted.requests)
     assert write_questions(program, passages(), tmp_path / "q.jsonl", 2) == found and len(lm.scripted.requests) == 3
 
@@ -52,6 +52,14 @@ def test_a_line_that_a_kill_cut_off_is_written_anew(tmp_path: Path) -> None:
     file.write_bytes(file.read_bytes()[:-20])
     assert write_questions(program, passages(), file, 2) == whole and len(lm.scripted.requests) == 4
     assert write_questions(program, passages(), file, 2) == whole and len(lm.scripted.requests) == 4
+
+
+def test_what_was_written_before_a_stop_is_kept(tmp_path: Path) -> None:
+    program = question_writer(2)
+    program.set_lm(ScriptedLM(lambda one: asking(one) if "Cats" in one.messages[-1].content else EngineError("it ended"), max_batch=1))
+    with pytest.raises(EngineError, match="it ended"):
+        write_questions(program, passages(), tmp_path / "q.jsonl", 2)
+    assert len((tmp_path / "q.jsonl").read_text().splitlines()) == 1
 
 
 def test_a_question_of_two_passages_stands_once_and_a_failed_passage_is_left_out(tmp_path: Path) -> None:
