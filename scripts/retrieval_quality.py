@@ -16,6 +16,7 @@ from ranking_metrics import quality
 from retrieval_data import Collection, Query
 from retrieval_vectors import Kept, KeptTokens, Texts, encoded
 
+from homefire.retrieval.fusion import reciprocal_rank
 from homefire.retrieval.index import Index
 from homefire.retrieval.token_vectors import TokenVectors
 
@@ -61,11 +62,16 @@ def measure(prepared: Prepared) -> dict[str, Any]:
 
 
 def by_method(index: Index, queries: Sequence[Query]) -> Table:
-    """Quality of each method of an index."""
-    table = {}
-    for method in (*index.manifest.methods, "fused"):
-        found = index.search([query.text for query in queries], k=20, method=method)
-        table[f"index, {method}"] = quality([[hit.passage.id for hit in hits] for hits in found], _relevant(queries))
+    """Quality of each method of an index, of what late interaction makes of BM25's best, and of both fusions."""
+    table, texts = {}, [query.text for query in queries]
+    ways: dict[str, dict[str, Any]] = {method: {"method": method} for method in index.manifest.methods}
+    if {"bm25", "late"} <= set(ways):
+        ways["bm25, then late"] = {"method": "bm25", "rerank": "late"}
+    if len(ways) > 1:
+        ways |= {"fused": {"method": "fused"}, "fused by ranks": {"method": "fused", "fusion": reciprocal_rank}}
+    for name, options in ways.items():
+        found = index.search(texts, k=20, **options)
+        table[f"index, {name}"] = quality([[hit.passage.id for hit in hits] for hits in found], _relevant(queries))
     return table
 
 

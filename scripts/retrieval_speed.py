@@ -224,7 +224,7 @@ def methods(prepared: Prepared) -> Measured:
     measured = {"encoding milliseconds": 1000 * statistics.median(encoding)}
     with tempfile.TemporaryDirectory(prefix="bench-retrieval-") as folder:
         index = prepared.index(Path(folder) / "index")
-        for method in (*index.manifest.methods, "fused"):
+        for method in (*index.manifest.methods, *(["fused"] if len(index.manifest.methods) > 1 else [])):
             (single,) = turns([(lambda text, method=method: index.search([text], 10, method=method), ones)])
             (batch,) = turns([(lambda some, method=method: index.search(some, 10, method=method), batches)])
             measured |= {

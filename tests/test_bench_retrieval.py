@@ -92,7 +92,7 @@ def test_the_exhaustive_reference_is_maxsim(prepared: Prepared) -> None:
 
 def test_a_third_that_was_removed_and_added_again_is_found_as_before(prepared: Prepared) -> None:
     ratios = retrieval_speed.updates(prepared)
-    assert set(ratios) == {f"index, {method} ratio" for method in ("bm25", "dense", "late", "fused")}
+    assert {f"index, {method} ratio" for method in ("bm25", "dense", "late", "fused")} <= set(ratios)
     assert ratios["index, bm25 ratio"] == pytest.approx(1) and ratios["index, dense ratio"] == pytest.approx(1)
     assert min(ratios.values()) > 0.95
 
