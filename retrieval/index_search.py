@@ -206,16 +206,26 @@ def _ranked(one: Search, method: str, k: int, fusion: Fusion) -> Ranked:
 def _hits(snapshot: Snapshot, ranked: Ranked) -> list[list[Hit]]:
     all_rows = ranked.rows.tolist()
     passages = snapshot.fetch({row for some in all_rows for row in some if row >= 0})
-    names = [ranked.name, *(name for name in ranked.scores if name != ranked.name)]
-    columns = zip(*(ranked.scores[name].tolist() for name in names), strict=True)
+    scores = ranked.scores[ranked.name].tolist()
+    by_name = _by_name(ranked)
     return [
         [
-            Hit(passages[row], scores[0], rank, dict(zip(names, scores, strict=True)))
-            for rank, (row, *scores) in enumerate(zip(some, *own, strict=True), start=1)
+            Hit(passages[row], score, rank, named)
+            for rank, (row, score, named) in enumerate(zip(some, own, all_named, strict=True), start=1)
             if row >= 0
         ]
-        for some, own in zip(all_rows, columns, strict=True)
+        for some, own, all_named in zip(all_rows, scores, by_name, strict=True)
     ]
+
+
+def _by_name(ranked: Ranked) -> list[list[dict[str, float]]]:
+    """For each query and row the scores by name."""
+    name = ranked.name
+    if len(ranked.scores) == 1:
+        return [[{name: score} for score in scores] for scores in ranked.scores[name].tolist()]
+    names = [name, *(other for other in ranked.scores if other != name)]
+    columns = zip(*(ranked.scores[each].tolist() for each in names), strict=True)
+    return [[dict(zip(names, scores, strict=True)) for scores in zip(*own, strict=True)] for own in columns]
 
 
 def _union(found: Sequence[Rows]) -> Rows:
