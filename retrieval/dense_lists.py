@@ -29,7 +29,8 @@ def write_lists(file: Path, vectors: Vectors, lists: int) -> None:
     import faiss
     import numpy as np
 
-    index = faiss.index_factory(vectors.shape[1], f"IVF{lists},SQ8", faiss.METRIC_INNER_PRODUCT)
+    index: Any = faiss.index_factory(vectors.shape[1], f"IVF{lists},SQ8", faiss.METRIC_INNER_PRODUCT)
+    index.cp.min_points_per_centroid = 1  # it warns of fewer than 39
     sample = np.random.default_rng(0).choice(len(vectors), min(len(vectors), _SAMPLE * lists), replace=False)
     index.train(vectors[np.sort(sample)])
     for start in range(0, len(vectors), _AT_ONCE):
