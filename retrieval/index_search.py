@@ -75,6 +75,14 @@ class Search:
             return view.segment.tokens.candidates(self._encoded.tokens, min(k, view.rows), self.masks[0])
         return self.best(method, k)[1]
 
+    def candidates(self, method: str, k: int) -> Rows:
+        """About the `k` best rows for each query by one method, of shape `(n_queries, k)`, where `score` will say how good they are."""
+        part = self.snapshot.views[0].segment.tokens
+        if method == "late" and len(self.snapshot.views) == 1 and part is not None and part.report.codec:
+            assert self._encoded.tokens is not None
+            return part.candidates(self._encoded.tokens, min(k, part.rows), self.masks[0])
+        return self.best(method, k)[1]
+
     def score(self, method: str, rows: Rows) -> Scores:
         """The scores of some rows, `(n_queries, n)`, by one method; minus infinity for row -1."""
         if method == "bm25":
@@ -198,7 +206,7 @@ def _ranked(one: Search, method: str, k: int, fusion: Fusion) -> Ranked:
         return Ranked(rows, method, {method: scores})
     methods = one.snapshot.manifest.methods
     depth = min(max(CANDIDATES, k), len(one.snapshot))
-    rows = _union([one.best(each, depth)[1] for each in methods])
+    rows = _union([one.candidates(each, depth) for each in methods])
     by_method = {each: one.score(each, rows) for each in methods}
     return Ranked(rows, FUSED, by_method).by(FUSED, fusion(by_method), k)
 
