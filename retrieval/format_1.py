@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from homefire.retrieval.encoder import Vectors
 
 FORMAT_1 = 1
-FOLDERS_1 = "generation-*"
+FOLDERS_1 = f"generation-{'[0-9]' * 6}"
 
 _NAME = re.compile(r"generation-[0-9]{6}/(passages\.jsonl|vectors\.faiss)")
 _FLAT = b"IxFI"

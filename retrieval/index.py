@@ -72,7 +72,7 @@ class Index(SingleQuery):
     ) -> Index:
         """Makes an index of passages, and of documents cut into passages, in place of the one that the directory may hold.
 
-        A passage given twice is kept once, and so is a text that stands in several passages.
+        A passage given twice is kept once. Of passages with the same text the first is searched; another takes its place when it goes.
 
         Args:
             directory: Where it goes.
@@ -211,7 +211,7 @@ class Index(SingleQuery):
             DiskError: the directory cannot be written.
         """
         with self._writing() as writer:
-            add_all(writer, passages, self._chunker)
+            add_all(writer, passages, None)
             self._commit(writer)
             return writer.added
 
@@ -315,7 +315,7 @@ class Index(SingleQuery):
         store = IndexStore(directory)
         encoders = IndexEncoders(str(directory), made.manifest, made.encoder, made.token_encoder)
         expected = len(items) if isinstance(items, Sized) else 0
-        with store.generations.writing(fresh=True, wait=cls.wait_seconds) as lock:
+        with store.replacing(cls.wait_seconds) as lock:
             writer = IndexWriter(directory, lock, made.manifest, None, encoders.passages, expected=expected)
             if items is not None:
                 add_all(writer, items, lambda: _chunker(made.manifest, made.encoder))

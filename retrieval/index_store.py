@@ -88,9 +88,29 @@ class IndexStore:
         with self.generations.writing(fresh=self.is_old(), wait=wait) as writer:
             if self.is_old():
                 write_anew(self.directory, writer, self.old())
-            for path in self.directory.glob(FOLDERS_1):
-                remove(path)
+                self._remove_old()
             yield writer, self.open()
+
+    @contextmanager
+    def replacing(self, wait: float = WAIT_SECONDS) -> Iterator[Writer]:
+        """Holds the lock for a block that puts a new index in the place of whatever there is.
+
+        Raises:
+            InputError: another one writes.
+            DiskError: the directory cannot be written.
+        """
+        with self.generations.writing(fresh=True, wait=wait) as writer:
+            try:
+                was_old = self.is_old()
+            except InputError:
+                was_old = False
+            yield writer
+            if was_old:
+                self._remove_old()
+
+    def _remove_old(self) -> None:
+        for path in self.directory.glob(FOLDERS_1):
+            remove(path)
 
     def old(self) -> OldIndex:
         """What an index of format 1 holds.

@@ -127,14 +127,19 @@ def _groups(documents: Iterable[Document]) -> Iterator[list[Document]]:
     yield group
 
 
-def add_all(writer: IndexWriter, items: Iterable[Passage | Document], chunker: Callable[[], Chunker]) -> None:
-    """Takes in passages as they are, and documents cut into passages."""
+def add_all(writer: IndexWriter, items: Iterable[Passage | Document], chunker: Callable[[], Chunker] | None) -> None:
+    """Takes in passages as they are, and documents cut into passages.
+
+    Raises:
+        InputError: an item is neither, or it is a document and there is no chunker.
+    """
     cut: Chunker | None = None
     for item in items:
-        if isinstance(item, Document):
+        if isinstance(item, Passage):
+            writer.add([item])
+        elif isinstance(item, Document) and chunker is not None:
             cut = cut or chunker()
             writer.add(cut.passages(item), {item.source: item.digest})
-        elif isinstance(item, Passage):
-            writer.add([item])
         else:
-            raise InputError(f"An index holds passages and documents; it was given {type(item).__name__} {item!r:.80}.")
+            wanted = "passages; documents go to update()" if chunker is None else "passages and documents"
+            raise InputError(f"An item is {type(item).__name__} {item!r:.80}; expected {wanted}.")

@@ -59,6 +59,12 @@ def test_the_first_change_writes_it_anew(old: Path) -> None:
     assert index.remove(["1.md"]) == 1
 
 
+def test_building_again_replaces_it(old: Path) -> None:
+    Index.build(old, passages(["snow"]), HashEncoder(16))
+    assert names(old) == {"manifest.json", "manifest.copy.json", "segments", ".lock"}
+    assert ids(Index.open(old)) == {"id-snow"}
+
+
 def test_an_index_opened_before_the_change_goes_on(old: Path) -> None:
     index, other = Index.open(old), Index.open(old)
     other.delete(["id-0"])

@@ -187,7 +187,7 @@ def test_wrong_builds_are_refused(tmp_path: Path) -> None:
         Index.build(tmp_path, passages(), HashEncoder(), methods=["bm25"], language="englisch")
     with pytest.raises(InputError, match="token_bits is 3"):
         Index.build(tmp_path, passages(), HashEncoder(), token_bits=3)  # type: ignore[arg-type]
-    with pytest.raises(InputError, match="given str 'cat'"):
+    with pytest.raises(InputError, match=r"is str 'cat'; expected passages and documents"):
         Index.build(tmp_path, ["cat"], HashEncoder())  # type: ignore[list-item]
     with pytest.raises(InputError, match="Metadata values"):
         Index.build(tmp_path, [Passage(id="x", text="a", source="s", metadata={"when": b"1"})], HashEncoder())  # type: ignore[dict-item]
@@ -214,7 +214,7 @@ def test_an_empty_index_finds_nothing_and_takes_passages(tmp_path: Path) -> None
 
 def test_any_text_survives_the_disk(tmp_path: Path) -> None:
     odd = [
-        Passage(id=f"{number}{text[-3:]}", text=text, source=text[:4], metadata={"odd": text})
+        Passage(id=f"../{number}/{text}", text=text, source=text[:4], metadata={"odd": text})
         for number, text in enumerate(
             [
                 "line\nbreaks\r\nand \u2028 more",

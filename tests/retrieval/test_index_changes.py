@@ -39,6 +39,8 @@ def test_added_passages_are_found_now_and_later(tmp_path: Path) -> None:
     assert found(index, "rain") == found(Index.open(tmp_path, HashEncoder()), "rain")
     assert found(index, "rain")[0] == "rain in spain"
     assert (index.manifest.count, len(index), index.manifest.generation) == (5, 5, 2)
+    with pytest.raises(InputError, match=r"is Document .*; expected passages; documents go to update\(\)"):
+        index.add([Document("a.md", "text")])  # type: ignore[list-item]
     with pytest.raises(InputError, match="the id 'id-rain in spain'"):
         index.add([Passage(id="id-rain in spain", text="other", source="s")])
 
@@ -57,6 +59,18 @@ def test_building_again_replaces_the_index_and_leaves_nothing_of_the_old(tmp_pat
     Index.build(tmp_path, passages(["snow"]), HashEncoder(dim=32))
     assert found(Index.open(tmp_path, HashEncoder(dim=32)), "cat") == ["snow"]
     assert folders(tmp_path) == {"segments": 1, "deleted": 0, "codecs": 0}
+
+
+def test_folders_of_the_same_names_and_odd_directories_are_safe(tmp_path: Path) -> None:
+    directory = tmp_path / "odd #1 ?x=%41 & ü"
+    for kind in ("segments", "codecs", "deleted", "generation-x"):
+        (directory / kind).mkdir(parents=True)
+        (directory / kind / "mine.txt").write_text("mine", encoding="utf-8")
+    index = Index.build(directory, numbered(10), HashEncoder(dim=16))
+    index.delete(["p3"])
+    index.compact()
+    assert len(Index.open(directory).search(["cat"], 10, method="dense")[0]) == 9
+    assert len(list(directory.rglob("mine.txt"))) == 4
 
 
 def test_an_update_takes_in_what_is_new_or_changed_and_skips_the_rest(tmp_path: Path) -> None:
