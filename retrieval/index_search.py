@@ -68,14 +68,6 @@ class Search:
         return self._best([view.segment.dense for view in self.snapshot.views], self._encoded.vectors, k)
 
     def candidates(self, method: str, k: int) -> Rows:
-        """About the `k` best rows for each query by one method, of shape `(n_queries, k)`, for `score` to say how good they are."""
-        view = self.snapshot.views[0]
-        if method == "late" and len(self.snapshot.views) == 1 and view.segment.tokens is not None and view.segment.tokens.report.codec:
-            assert self._encoded.tokens is not None
-            return view.segment.tokens.candidates(self._encoded.tokens, min(k, view.rows), self.masks[0])
-        return self.best(method, k)[1]
-
-    def candidates(self, method: str, k: int) -> Rows:
         """About the `k` best rows for each query by one method, of shape `(n_queries, k)`, where `score` will say how good they are."""
         part = self.snapshot.views[0].segment.tokens
         if method == "late" and len(self.snapshot.views) == 1 and part is not None and part.report.codec:
