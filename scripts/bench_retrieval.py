@@ -17,8 +17,8 @@ from typing import Annotated, Any
 
 import typer
 from ranking_metrics import DEPTHS
-from retrieval_data import COLLECTIONS, collection
-from retrieval_quality import Prepared, measure
+from retrieval_data import COLLECTIONS, Collection, collection
+from retrieval_quality import Prepared, measure, with_encoder
 from retrieval_speed import bits, encoding, late, methods, synthetic, updates
 from rich.console import Console
 from rich.table import Table
@@ -27,6 +27,8 @@ from homefire.configs.console import progress, quiet_libraries
 from homefire.configs.home import write_atomic
 from homefire.engine.catalogue import pull
 
+STATIC = "static-minilm"
+"""The encoder of the catalogue that reads no sentences: a table of vectors of tokens."""
 QUICK = 100
 """Queries of each set in a quick run."""
 Measured = dict[str, Any]
@@ -39,16 +41,20 @@ class Work:
     def __init__(self, data: Path, vectors: Path | None, quick: bool) -> None:
         self.data, self.vectors, self.quick = data, vectors, quick
 
+    def collection(self, name: str) -> Collection:
+        return collection(self.data, name)
+
     def prepared(self, name: str) -> Prepared:
-        return Prepared(collection(self.data, name), self.vectors, *([QUICK] if self.quick else []))
+        return Prepared(self.collection(name), self.vectors, *([QUICK] if self.quick else []))
 
     def texts(self, name: str) -> list[str]:
-        passages = collection(self.data, name).passages
+        passages = self.collection(name).passages
         return [passage.text for passage in passages[:: 8 if self.quick else 3]]
 
 
 CASES: dict[str, Callable[[Work], Measured]] = {
     **{f"quality {name}": lambda work, name=name: measure(work.prepared(name)) for name in COLLECTIONS},
+    **{f"static {name}": lambda work, name=name: with_encoder(work.collection(name), STATIC) for name in COLLECTIONS},
     "bits squad": lambda work: bits(work.prepared("squad")),
     **{f"updates {name}": lambda work, name=name: updates(work.prepared(name)) for name in ("cranfield", "squad")},
     "methods squad": lambda work: methods(work.prepared("squad")),
@@ -77,7 +83,14 @@ LIMITS = {
         ]
         for name in ("cranfield", "squad")
     },
-    **{f"encoding {name}": [(f"encoding over sentence-transformers, {name}", "ratio", "", "1")] for name in ("squad", "cranfield")},
+    **{
+        f"encoding {name}": [
+            (f"encoding over sentence-transformers, {name}", "ratio", "", "1"),
+            (f"encoding, {name}", "passages_per_second", "passages/s", ""),
+        ]
+        for name in ("squad", "cranfield")
+    },
+    "static squad": [(f"encoding by {STATIC}, squad", "passages_per_second", "passages/s", "")],
     "passages 1,000,000": [
         ("open 1,000,000 passages", "open_seconds", "s", "under 1"),
         ("memory then", "open_megabytes", "MB", "under 300"),
@@ -101,10 +114,12 @@ def main(
     if child is not None:
         print(json.dumps(CASES[child](Work(data, vectors, quick))))
         return
-    pull("all-minilm-l6-v2")
     wanted = [name for name in CASES if only in name and not (quick and name in SLOW)]
     if not wanted:
         raise SystemExit(f"No case has {only!r} in its name; there are {', '.join(CASES)}.")
+    pull("all-minilm-l6-v2")
+    if any(name.startswith("static") for name in wanted):
+        pull(STATIC)
     found: Found = json.loads(out.read_text(encoding="utf-8")) if out is not None and out.is_file() else {}
     with progress("Measuring", total=len(wanted)) as task:
         for name in wanted:
@@ -139,7 +154,7 @@ def _quality(found: Found) -> Table:
     table = Table(title=f"nDCG@10 / {' / '.join(f'R@{k}' for k in DEPTHS)}")
     for column in ("", *(f"{name}, {found[f'quality {name}']['queries']} queries" for name in names)):
         table.add_column(column)
-    tables = [found[f"quality {name}"]["table"] for name in names]
+    tables = [found[f"quality {name}"]["table"] | found.get(f"static {name}", {}).get("table", {}) for name in names]
     for row in dict.fromkeys(row for one in tables for row in one):
         table.add_row(row, *(" ".join(f"{value:.3f}" for value in one[row].values()) if row in one else "" for one in tables))
     return table

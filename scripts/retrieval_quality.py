@@ -6,6 +6,7 @@ The references are written with bm25s, NumPy and torch alone. Both sides get the
 from __future__ import annotations
 
 import tempfile
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from retrieval_vectors import Kept, KeptTokens, Texts, encoded
 
 from homefire.retrieval.fusion import reciprocal_rank
 from homefire.retrieval.index import Index
+from homefire.retrieval.sentence_encoder import SentenceEncoder
 from homefire.retrieval.token_vectors import TokenVectors
 
 DEPTH = 100
@@ -59,6 +61,17 @@ def measure(prepared: Prepared) -> dict[str, Any]:
         if prepared.others:
             table |= {f"{name}, other queries": row for name, row in by_method(index, prepared.others).items()}
     return {"passages": len(prepared.data.passages), "queries": len(prepared.reported), "table": table}
+
+
+def with_encoder(data: Collection, name: str) -> dict[str, Any]:
+    """Quality of the methods of an index that another encoder of the catalogue makes, and how many passages it encodes in a second."""
+    encoder = SentenceEncoder(name)
+    with tempfile.TemporaryDirectory(prefix="bench-retrieval-") as folder:
+        index = Index.build(Path(folder) / "index", data.passages, encoder)
+        table = {f"{name}, {row.removeprefix('index, ')}": values for row, values in by_method(index, data.reported).items()}
+    started = time.perf_counter()
+    encoder.encode_passages([passage.text for passage in data.passages])
+    return {"table": table, "passages_per_second": len(data.passages) / (time.perf_counter() - started)}
 
 
 def by_method(index: Index, queries: Sequence[Query]) -> Table:
