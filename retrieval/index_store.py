@@ -12,9 +12,9 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from homefire.errors import InputError
+from homefire.retrieval.encoded import Encoded
 from homefire.retrieval.format_1 import FOLDERS_1, FORMAT_1, OldIndex, read_format_1
 from homefire.retrieval.generations import MANIFEST, WAIT_SECONDS, Generations, Writer
-from homefire.retrieval.index_encoders import Encoded
 from homefire.retrieval.index_manifest import FOLDERS, FORMAT, EncoderEntry
 from homefire.retrieval.index_plan import planned
 from homefire.retrieval.index_writer import IndexWriter

@@ -76,7 +76,7 @@ def update(
             else:
                 known = document.source in there
                 if known:
-                    writer.delete("source", [document.source])
+                    writer.delete("source", [document.source], will_return=True)
                 changed, added = changed + known, added + (not known)
                 writer.add(chunker.passages(document), {document.source: document.digest})
                 if writer.is_full:

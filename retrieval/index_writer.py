@@ -15,15 +15,15 @@ from typing import TYPE_CHECKING
 
 from homefire.configs.console import note
 from homefire.errors import DiskError, InputError
+from homefire.retrieval.encoded import Encode, Encoded, Remembered
 from homefire.retrieval.generations import Writer
 from homefire.retrieval.held_segments import Held, to_merge
 from homefire.retrieval.index_codec import SAMPLE, IndexCodec
-from homefire.retrieval.index_encoders import Encode, Encoded, Remembered
 from homefire.retrieval.index_manifest import Manifest, SegmentEntry
 from homefire.retrieval.late_codec import Codec
 from homefire.retrieval.passage import Passage
 from homefire.retrieval.passage_table import Keyed, key_of
-from homefire.retrieval.segment import NewSegment, Segment, merge_segments, write_segment
+from homefire.retrieval.segment import NewSegment, Segment, merge_segments, stored_vectors, write_segment
 from homefire.retrieval.snapshot import Opened, Snapshot, open_snapshot
 from homefire.retrieval.words import Analyzer
 
@@ -81,6 +81,8 @@ class IndexWriter:
         self._marks: set[str] = set()
         """Ids and sources of what waits."""
         self._digests: dict[str, str] = {}
+        self._returning: dict[str, tuple[Segment, int]] = {}
+        """Rows of deleted passages by their texts."""
         self._written = 0
         """Passages that were written since the last commit."""
         self._changed = False
@@ -125,12 +127,13 @@ class IndexWriter:
         """Whether so many passages wait that committing them is worth it."""
         return self._written >= PORTION or len(self._waiting) >= PORTION
 
-    def delete(self, column: str, values: Collection[str]) -> int:
+    def delete(self, column: str, values: Collection[str], *, will_return: bool = False) -> int:
         """Deletes all passages with one of these values, and says how many of them were searched.
 
         Args:
             column: `id` or `source`.
             values: Texts.
+            will_return: Whether some of the texts will be added again before the commit; their vectors are used again then.
         """
         if not self._marks.isdisjoint(values):
             self._flush()
@@ -138,7 +141,7 @@ class IndexWriter:
         for held in self._held:
             rows = [row for _, row in held.segment.table.rows_with(column, values) if not held.gone[row]]
             for start in range(0, len(rows), PORTION):
-                self._delete(held, rows[start : start + PORTION])
+                self._delete(held, rows[start : start + PORTION], will_return)
         return self.removed - before
 
     def digests(self, sources: Collection[str]) -> dict[str, str]:
@@ -183,7 +186,7 @@ class IndexWriter:
             self._merge_tiers()
         except DiskError as error:
             note(f"Segments of the index {self.directory} are not merged: {error} It goes on with more of them.")
-        self._written, self._changed = 0, False
+        self._written, self._changed, self._returning = 0, False, {}
         entries = tuple(self._entry(held) for held in self._held)
         manifest = replace(self.manifest, segments=entries, codec=self._codec.name, corpus_sha256=f"{self._sum % 2**256:064x}")
         state = self._writer.commit(manifest.content(), manifest.names)
@@ -203,14 +206,16 @@ class IndexWriter:
             self._write(fresh[start : start + self._portion], whole, encode)
 
     def _encoding(self, passages: Sequence[Passage]) -> Encode:
-        """How to encode some passages; a codec that there is not yet is trained on some of them first, which are then encoded already."""
+        """How to encode some passages: what was deleted just now has its vectors; a missing codec is trained on some of them first."""
+        known = {passage.text: self._returning[passage.text] for passage in passages if passage.text in self._returning}
+        encode = Remembered(self._encode, list(known), stored_vectors(list(known.values()))) if known else self._encode
         if "late" not in self.manifest.methods or self._codec.codec is not None or not passages:
-            return self._encode
+            return encode
         sample = Random(0).sample(passages, min(SAMPLE, len(passages)))
-        encoded = self._encode([passage.text for passage in sample])
+        encoded = encode([passage.text for passage in sample])
         assert encoded.tokens is not None
         self._codec.train(encoded.tokens.vectors, len(encoded.tokens.vectors) * max(len(passages), self.expected) // len(sample))
-        return Remembered(self._encode, [passage.text for passage in sample], encoded)
+        return Remembered(encode, [passage.text for passage in sample], encoded)
 
     def _write(self, portion: Sequence[Passage], digests: Mapping[str, str], encode: Encode) -> None:
         """Writes some passages as one segment."""
@@ -264,8 +269,11 @@ class IndexWriter:
         pairs = ((held, key, row) for held in self._held for key, row in held.segment.table.rows_with("key", keys))
         return {bytes(key) for held, key, row in pairs if row < held.rows and not held.gone[row] and isinstance(key, bytes)}
 
-    def _delete(self, held: Held, rows: Sequence[int]) -> None:
-        searched = list(held.segment.table.fetch([row for row in rows if row < held.rows]).values())
+    def _delete(self, held: Held, rows: Sequence[int], will_return: bool) -> None:
+        found = held.segment.table.fetch([row for row in rows if row < held.rows])
+        searched = list(found.values())
+        if will_return:
+            self._returning |= {passage.text: (held.segment, row) for row, passage in found.items()}
         held.gone[rows] = True
         held.file, self._changed = None, True
         self._sum -= sum(_number(passage) for passage in searched)

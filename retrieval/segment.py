@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from homefire.retrieval.dense import DensePart, write_dense
+from homefire.retrieval.encoded import Encoded
 from homefire.retrieval.encoder import Vectors
 from homefire.retrieval.late_codec import Codec
 from homefire.retrieval.late_files import write_tokens
@@ -102,6 +103,15 @@ def merge_segments(folder: Path, segments: Sequence[Segment], keep: Sequence[npt
     if tokens:
         (folder / TOKENS).mkdir()
         merge_tokens(folder / TOKENS, [part for part, _ in tokens], [None if mask.all() else mask for _, mask in tokens], codec)
+
+
+def stored_vectors(rows: Sequence[tuple[Segment, int]]) -> Encoded:
+    """The vectors of some rows, at least one; token vectors as their codec decodes them."""
+    import numpy as np
+
+    dense = [segment.dense.vectors[row] for segment, row in rows if segment.dense]
+    tokens = [segment.tokens.read(np.array([row], dtype=np.int64)) for segment, row in rows if segment.tokens]
+    return Encoded(np.stack(dense) if dense else None, TokenVectors.of([one[0] for one in tokens], tokens[0].dim) if tokens else None)
 
 
 class Segment:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from homefire.errors import InputError
 from homefire.retrieval import index_writer
 from homefire.retrieval.chunks import Chunker
 from homefire.retrieval.document import Document
-from homefire.retrieval.encoder import HashEncoder
+from homefire.retrieval.encoder import HashEncoder, Vectors
 from homefire.retrieval.index import Index
 from homefire.retrieval.passage import Passage
 from tests.retrieval.index_samples import HashTokens, found, ids, numbered, passages
@@ -88,6 +89,36 @@ def test_an_update_takes_in_what_is_new_or_changed_and_skips_the_rest(tmp_path: 
     assert index.update([Document("a.md", "")]).passages_removed == 1
     assert str(second) == "0 documents added, 1 changed, 2 unchanged, 0 removed; 1 passages added, 1 removed"
     assert Index.open(tmp_path).sources() == {"b.md", "c.md"}
+
+
+class Counting(HashEncoder):
+    """Says how many texts it has encoded."""
+
+    def __init__(self) -> None:
+        super().__init__(64)
+        self.count = 0
+
+    def encode_passages(self, texts: Sequence[str]) -> Vectors:
+        self.count += len(texts)
+        return super().encode_passages(texts)
+
+
+def test_what_a_changed_document_keeps_is_not_encoded_again(tmp_path: Path) -> None:
+    lines = [f"# Part {number}\n\nSentence {number} has a few words of its own, and says nothing else.\n\n" for number in range(40)]
+    encoder, tokens = Counting(), HashTokens()
+    index = Index.create(tmp_path, encoder, token_encoder=tokens, chunker=Chunker(tokens=24, overlap=0))
+    index.update([Document("long.md", "".join(lines))])
+    count = encoder.count
+    assert count == len(index) >= 40
+    lines[20] = "# Another part\n\nWith other words.\n\n"
+    changes = index.update([Document("long.md", "An introduction.\n\n" + "".join(lines))])
+    assert (changes.changed, changes.passages_added, len(index)) == (1, len(index), len(index))
+    assert encoder.count - count <= 3
+    fresh = Index.build(tmp_path / "fresh", list(index.passages()), Counting(), token_encoder=tokens)
+    for method in ("dense", "late"):
+        ours, theirs = (one.search(["sentence 7 and other words"], 40, method=method)[0] for one in (index, fresh))
+        assert [hit.score for hit in ours] == pytest.approx([hit.score for hit in theirs], abs=1e-2)
+        assert {hit.passage.id: hit.passage for hit in ours} == {hit.passage.id: hit.passage for hit in theirs}
 
 
 def test_pruning_removes_what_is_no_longer_there_but_never_all(tmp_path: Path) -> None:
