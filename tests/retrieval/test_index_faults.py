@@ -9,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 from threading import Thread
+from time import sleep
 
 import pytest
 
@@ -237,7 +238,7 @@ def test_a_second_writer_waits_or_is_refused_with_the_name_of_the_first(tmp_path
 
 
 _READS = """
-import sys
+import sys, time
 from homefire.retrieval.encoder import HashEncoder
 from homefire.retrieval.index import Index
 
@@ -257,6 +258,7 @@ for _ in range(10**6):
     seen.add(count)
     if count == 100:
         break
+    time.sleep(0.01)
 print(len(seen))
 """
 
@@ -302,6 +304,7 @@ def test_threads_search_while_one_writes(tmp_path: Path) -> None:
                 counts.append(len(found))
                 if len(found) == 60:
                     return
+                sleep(0.005)
         except BaseException as problem:
             problems.append(problem)
 
