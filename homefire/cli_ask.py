@@ -44,7 +44,7 @@ def ask(
     from homefire.modules.signature import Signature
     from homefire.retrieval.excerpt import shown
     from homefire.retrieval.index import Index
-    from homefire.run_setup import choose_lm
+    from homefire.run_setup import choose_lm, running
 
     opened = Index.open(index)
     found = opened(question, k=k, method=method, where=where_of(where), rerank=reranker_of(rerank))
@@ -53,10 +53,8 @@ def ask(
     signature = Signature("context: list[str], question -> citations: list[int], answer", _INSTRUCTIONS)
     bounded = signature.with_updated_fields("answer", Annotated[str, MaxLen(_LONGEST)])
     program = RAG(lambda query, k: found, bounded, k=k)
-    lm = choose_lm(program, model, None, config)
-    if lm is not None:
-        program.set_lm(lm)
-    prediction = program(question=question)
+    with running(choose_lm(program, model, None, config)):
+        prediction = program(question=question)
     cited = {passage.id for passage in prediction.citations}
     if as_json:
         passages = [{**record(hit), "cited": hit.passage.id in cited} for hit in found]

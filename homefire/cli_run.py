@@ -16,7 +16,6 @@ from rich.console import Console
 from homefire.configs.console import note
 from homefire.configs.rows_file import write_rows
 from homefire.errors import InputError
-from homefire.modules.settings import context
 from homefire.optimizers.bootstrap_finetune import BootstrapFinetune
 from homefire.optimizers.evaluate import Evaluate
 from homefire.optimizers.gate import Gate
@@ -24,7 +23,7 @@ from homefire.optimizers.lineage import in_text
 from homefire.optimizers.metrics import Metric
 from homefire.optimizers.train_spec import TrainSettings
 from homefire.run_results import show_evaluation, show_finetuning
-from homefire.run_setup import Asked, Prepared, choose_lm, prepare, train_settings
+from homefire.run_setup import Asked, Prepared, choose_lm, prepare, running, train_settings
 from homefire.user_code import load_program
 
 ProgramText = Annotated[
@@ -71,7 +70,7 @@ def evaluate_command(
         signature=signature, data=data, instructions=instructions, think=think, choices=choices, match=match, metric=metric, save=save
     )
     prepared = prepare(asked, limit=limit, seed=seed)
-    with context(lm=choose_lm(prepared.program, model, adapter, config)):
+    with running(choose_lm(prepared.program, model, adapter, config)):
         result = Evaluate(prepared.examples, prepared.metric, num_threads=num_threads)(prepared.program)
         show_evaluation(result, _facts(prepared), Console(highlight=False))
     _save(save, result.records())
@@ -114,7 +113,7 @@ def finetune(
     prepared = prepare(asked, valid=valid, limit=limit, seed=settings.seed)
     taught_by = None if teacher is None else load_program(teacher)
     optimizer = _optimizer(prepared.metric, name, settings, min_gain, share, exclude_demos, num_threads)
-    with context(lm=choose_lm(prepared.program, model, None, config)):
+    with running(choose_lm(prepared.program, model, None, config)):
         result = optimizer.run(prepared.program, trainset=prepared.examples, valset=prepared.valid, teacher=taught_by)
         show_finetuning(result, _facts(prepared), Console(highlight=False))
     _save(save, [*result.before.records(run="before"), *result.after.records(run="after")])

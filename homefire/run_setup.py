@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -22,7 +23,7 @@ from homefire.example_file import choices_of, examples_of
 from homefire.modules.chain_of_thought import ChainOfThought
 from homefire.modules.example import Example
 from homefire.modules.module import Module
-from homefire.modules.settings import current
+from homefire.modules.settings import context, current
 from homefire.modules.signature import Signature
 from homefire.optimizers.metrics import Metric, field_match
 from homefire.optimizers.train_spec import TrainSettings
@@ -111,6 +112,11 @@ def choose_lm(program: Module, model: str | None, adapter: str | None, config: s
     lm = LM(named, adapter=ref, settings=settings)
     program.set_lm(lm)
     return lm
+
+
+def running(lm: LM | None) -> AbstractContextManager[None]:
+    """A block in which programs run on the LM that was chosen; without one, on what the user's file has set."""
+    return nullcontext() if lm is None else context(lm=lm)
 
 
 def train_settings(config: str | None, **options: Any) -> TrainSettings:

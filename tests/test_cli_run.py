@@ -24,6 +24,7 @@ from homefire.engine.scripted_engine import ScriptedLM
 from homefire.errors import AdapterError, ConfigError, HomefireError, InputError
 from homefire.modules.chain_of_thought import ChainOfThought
 from homefire.modules.module import Module
+from homefire.modules.settings import current
 from homefire.optimizers.bootstrap_finetune import FinetuneResult
 from homefire.optimizers.evaluate import Evaluate, EvaluationResult
 from homefire.optimizers.gate import Gate
@@ -96,6 +97,15 @@ def run(*arguments: str) -> str:
 
 def asked(signature: str, **options: Any) -> Asked:
     return Asked(signature=signature, data=Path("mail.csv"), **options)
+
+
+def test_the_lm_that_the_users_file_sets_is_kept(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("homefire.modules.settings._settings.process", current())  # put back at the end
+    text = textwrap.dedent(PROGRAM).replace(
+        "program.lm = homefire.ScriptedLM(answer)", "homefire.configure(lm=homefire.ScriptedLM(answer))"
+    )
+    Path("program.py").write_text(text, encoding="utf-8")
+    assert "scripted" in run("eval", "program.py:program", "--data", "mail.csv")
 
 
 def test_a_program_of_the_users_own_file_is_measured(folder: Path) -> None:
