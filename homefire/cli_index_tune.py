@@ -46,6 +46,7 @@ def tune(
     from homefire.engine.lm import LM
     from homefire.engine.settings import EngineSettings
     from homefire.optimizers import encoder_tuning
+    from homefire.retrieval.index import Index
 
     settings = encoder_tuning.TuneSettings(
         kind=kind,
@@ -57,8 +58,9 @@ def tune(
         lora_rank=rank,
         seed=seed,
     )
+    opened = Index.open(index)
     engine = load(config, EngineSettings, "engine") if config else EngineSettings()
     lm = LM(model or (model_name(config) if config else None), settings=engine)
-    report = encoder_tuning.tune(index, out, lm=lm, settings=settings, apply=apply)
+    report = encoder_tuning.tune(opened, out, lm=lm, settings=settings, apply=apply)
     console = Console(highlight=False)
     console.print(Text(str(report)), soft_wrap=True)

@@ -206,6 +206,9 @@ def test_replace_builds_anew(built: Path, capsys: pytest.CaptureFixture[str]) ->
         (["search", "idx", "leave"], "There is no index in 'idx'"),
         (["stats", "docs"], "There is no index in 'docs'"),
         (["serve", "idx"], "There is no index in 'idx'"),
+        (["check", "idx"], "There is no index in 'idx'"),
+        (["tune", "idx"], "There is no index in 'idx'"),
+        (["tune", "idx", "--holdout", "2"], "holdout is 2.0"),
     ],
 )
 def test_what_is_refused(folder: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], says: str) -> None:
