@@ -33,7 +33,7 @@ PER_CENTROID = 32
 
 _HELD_OUT = 8_000
 """Most vectors that say what residuals are like; the centroids are not trained on them."""
-_HEAD_SHARE = 0.4
+_HEAD_SHARE = 0.63
 """Share of the residuals' squared length that the head holds."""
 _LLOYD_ROUNDS = 40
 _SCALARS = 500_000

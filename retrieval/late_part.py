@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
 from homefire.errors import InputError
-from homefire.retrieval.late_codec import Codec
+from homefire.retrieval.late_codec import Asked, Codec
 from homefire.retrieval.late_files import Mask, TokenFiles, TokenReport, merge_files
 from homefire.retrieval.late_search import Effort, candidates, exact, search
 from homefire.retrieval.one_core import on_one_core
@@ -89,11 +89,12 @@ class TokenPart:
         scores = np.full((len(queries), k), -np.inf, dtype=np.float32)
         rows = np.full((len(queries), k), -1, dtype=np.int64)
 
-        def one(number: int) -> None:
-            found_scores, found = search(self.files, queries[number], k, mask, effort or Effort(), self.device)
-            scores[number, : len(found)], rows[number, : len(found)] = found_scores, found
+        def some(numbers: range) -> None:
+            for number, asked in zip(numbers, self._asked(queries, numbers), strict=True):
+                found_scores, found = search(self.files, queries[number], k, mask, effort or Effort(), asked, self.device)
+                scores[number, : len(found)], rows[number, : len(found)] = found_scores, found
 
-        on_one_core(one, range(len(queries)))
+        on_one_core(some, _few_at_once(len(queries)))
         return scores, rows
 
     def candidates(self, queries: TokenVectors, count: int, mask: Mask = None, effort: Effort | None = None) -> Rows:
@@ -156,9 +157,24 @@ class TokenPart:
         """How many tokens some rows have together."""
         return int(self.files.lengths(rows).sum())
 
+    def _asked(self, queries: TokenVectors, numbers: range) -> list[Asked | None]:
+        """What the codec makes of some queries, which follow each other; it is quicker to ask for them together."""
+        if self.files.codec is None:
+            return [None] * len(numbers)
+        offsets = queries.offsets[numbers.start : numbers.stop + 1]
+        asked = self.files.codec.ask(queries.vectors[offsets[0] : offsets[-1]])
+        cuts = zip((offsets[:-1] - offsets[0]).tolist(), (offsets[1:] - offsets[0]).tolist(), strict=True)
+        return [Asked(asked.by_centroid[begin:end], asked.spread[begin:end]) for begin, end in cuts]
+
     def _require(self, queries: TokenVectors) -> None:
         if self.report.tokens:
             queries.require(self.dim, "the queries")
+
+
+def _few_at_once(count: int) -> list[range]:
+    """The numbers up to `count` in runs: short ones where there are few, so that every core has work."""
+    step = min(8, max(1, count // 8))
+    return [range(start, min(count, start + step)) for start in range(0, count, step)]
 
 
 def merge_tokens(folder: Path, parts: Sequence[TokenPart], masks: Sequence[Mask], codec: Codec | None) -> TokenReport:

@@ -35,23 +35,37 @@ class Effort:
     """How hard a search looks: more finds more of what an exhaustive one finds, and takes longer."""
 
     probes: int = 16
-    """Centroids that are looked into for each token of the query."""
-    guessed: int = 512
-    """Rows, of those in the lists of these centroids, whose tokens near them are compared by the heads of their residuals."""
+    """Centroids whose lists are looked into for each token of the query."""
+    near: int = 8
+    """Of these, the centroids whose tokens count as near to it."""
+    guessed: int = 384
+    """Listed rows whose near tokens are compared by the heads of their residuals."""
     scored: int = 32
     """Rows whose vectors are decoded and compared in full, at least; three times as many as are wanted, if that is more."""
 
 
-def search(files: TokenFiles, query: Vectors, k: int, mask: Mask, effort: Effort, device: str = "cpu") -> tuple[Vectors, Rows]:
-    """The `k` best rows for a query with their scores, best first; fewer where there are fewer with tokens."""
+def search(
+    files: TokenFiles, query: Vectors, k: int, mask: Mask, effort: Effort, asked: Asked | None = None, device: str = "cpu"
+) -> tuple[Vectors, Rows]:
+    """The `k` best rows for a query with their scores, best first; fewer where there are fewer with tokens.
+
+    Args:
+        files: Of any codec or none.
+        query: Shape `(n_tokens, dim)`.
+        k: How many.
+        mask: Rows that may be returned.
+        effort: How hard to look.
+        asked: What the codec makes of the query, where it is known already.
+        device: Where to decode and compare.
+    """
     import numpy as np
 
     if not len(query) or not files.report.tokens:
         return np.zeros(0, dtype=np.float32), np.zeros(0, dtype=np.int64)
     if files.codec is None:
-        rows, asked = filled(files, mask), None
+        rows = filled(files, mask)
     else:
-        asked, wanted = files.codec.ask(query), max(effort.scored, 3 * k)
+        asked, wanted = asked or files.codec.ask(query), max(effort.scored, 3 * k)
         few = _allowed(files, mask) <= wanted
         rows = filled(files, mask) if few else _promising(files, files.codec, asked, wanted, mask, effort)
     scores = exact(files, query, rows, asked, device)
@@ -131,16 +145,14 @@ def _promising(files: TokenFiles, codec: Codec, asked: Asked, count: int, mask: 
     """The rows that answer the query best by centroids and heads, best first, at most `count`."""
     import numpy as np
 
-    guessed = max(effort.guessed, 2 * count)
-    few = _allowed(files, mask) <= guessed
+    allowed, guessed = _allowed(files, mask), max(effort.guessed, 2 * count)
     probes = min(effort.probes, codec.centroid_count)
     while True:
         nearest = np.argpartition(asked.by_centroid, -probes, axis=1)[:, -probes:]
-        rows = filled(files, mask) if few else _listed(files, asked.by_centroid, nearest, mask, guessed)
-        scores = _guesses(files, codec, asked, rows, nearest)
-        found = best(scores, min(count, int(np.isfinite(scores).sum())))
-        if len(found) == count or probes == codec.centroid_count:
-            return rows[found]
+        rows = filled(files, mask) if allowed <= guessed else _listed(files, asked.by_centroid, nearest, mask, guessed)
+        if len(rows) >= min(count, allowed) or probes == codec.centroid_count:
+            scores = _guesses(files, codec, asked, rows, nearest, min(max(effort.near, probes // 4), probes))
+            return rows[best(scores, count)]
         probes = min(4 * probes, codec.centroid_count)
 
 
@@ -175,25 +187,38 @@ def _listed(files: TokenFiles, by_centroid: Vectors, nearest: Rows, mask: Mask, 
     return rows[best(guesses.reshape(len(nearest), -1)[:, :-1].sum(axis=0), count)]
 
 
-def _guesses(files: TokenFiles, codec: Codec, asked: Asked, rows: Rows, nearest: Rows) -> Vectors:
+def _guesses(files: TokenFiles, codec: Codec, asked: Asked, rows: Rows, nearest: Rows, near: int) -> Vectors:
     """MaxSim of the query with those tokens of some rows that are near to any of its tokens, by centroids and heads.
 
+    A token of the query that finds nothing better counts as the farthest of the centroids that are near to it, as in WARP, Scheerer et al.
+    2025, arXiv 2501.17788 (WARP-select).
+
+    Args:
+        files: With a codec.
+        codec: Of the files.
+        asked: The query.
+        rows: Shape `(n_rows,)`.
+        nearest: Centroids of each token, of shape `(n_tokens, probes)`.
+        near: How many of them are near.
+
     Returns:
-        float32 of shape `(n_rows,)`; minus infinity for rows without such tokens.
+        float32 of shape `(n_rows,)`.
     """
     import numpy as np
 
+    found = np.take_along_axis(asked.by_centroid, nearest, axis=1)
+    nearer = np.argpartition(found, -near, axis=1)[:, -near:]
+    least = np.take_along_axis(found, nearer, axis=1).min(axis=1)
+    probed = np.zeros(codec.centroid_count, dtype=np.bool_)
+    probed[np.take_along_axis(nearest, nearer, axis=1)] = True
     lengths = files.lengths(rows)
     places = ranges(files.offsets[rows], lengths)
-    probed = np.zeros(codec.centroid_count, dtype=np.bool_)
-    probed[nearest] = True
-    near = np.flatnonzero(probed[np.take(files.columns[CODES], places)])
-    offsets = near.searchsorted(_offsets(lengths))
-    places = np.take(places, near)
+    kept = np.flatnonzero(probed[np.take(files.columns[CODES], places)])
+    offsets = kept.searchsorted(_offsets(lengths))
+    places = np.take(places, kept)
     codes, heads, scales = (np.take(files.columns[name], places, axis=0) for name in (CODES, HEADS, SCALES))
-    scores = np.full(len(rows), -np.inf, dtype=np.float32)
-    some = offsets[1:] > offsets[:-1]
-    scores[some] = _summed(tensor(_products(codec, asked, codes, (heads,), scales)), offsets)[some]
+    largest = largest_of_each(tensor(_products(codec, asked, codes, (heads,), scales)), offsets)
+    scores: Vectors = np.maximum(largest, least[:, None]).sum(axis=0)
     return scores
 
 

@@ -22,7 +22,7 @@ PASSAGES = texts(600)
 TOKENS = TokenVectors.of(PASSAGES)
 QUERIES = questions(PASSAGES, 25)
 ALL = np.tile(np.arange(600), (25, 1))
-LITTLE = Effort(probes=8, guessed=200, scored=40)
+LITTLE = Effort(probes=8, near=4, guessed=200, scored=40)
 """Less than all 600 rows in every step."""
 
 
