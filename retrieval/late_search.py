@@ -38,7 +38,7 @@ class Effort:
     """Centroids whose lists are looked into for each token of the query."""
     near: int = 8
     """Of these, the centroids whose tokens count as near to it."""
-    guessed: int = 384
+    guessed: int = 512
     """Listed rows whose near tokens are compared by the heads of their residuals."""
     scored: int = 32
     """Rows whose vectors are decoded and compared in full, at least; three times as many as are wanted, if that is more."""
