@@ -2,6 +2,7 @@
 
 A small model answers under the grammars of the three formats in turn, at a token limit that often cuts it off. Each row is written to
 `--out` when it is done; after a kill or Ctrl-C the same command goes on where it stopped. Validity is judged by pydantic in strict mode.
+Cases of one signature run one after the other, so that what their prompts share is read once.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ def main(
     setup = {"model": model, "max_tokens": max_tokens, "context": context, "signatures": signatures, "seed": seed}
     rows = _opened(out, setup)
     done = {row["case"] for row in rows}
-    left = [number for number in range(count) if number not in done]
+    left = sorted((number for number in range(count) if number not in done), key=lambda number: (number % signatures, number))
     lock = threading.Lock()
 
     def save(row: dict[str, Any]) -> None:
