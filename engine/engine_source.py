@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from homefire.engine.catalogue import resolve
+from homefire.engine.http_engine import HttpEngine
 from homefire.engine.lm_options import without_credentials
 from homefire.engine.pool import chosen_settings, engine_for
 from homefire.engine.protocol import Engine
@@ -137,7 +138,8 @@ class EngineSource:
 
     def _find_identity(self) -> str:
         if self._local is None or self._local.path is None:
-            return self.engine().info.identity
+            engine = self.engine()
+            return engine.identity if isinstance(engine, HttpEngine) else engine.info.identity
         return identity(self._local.path, chosen_settings(self._local, self.settings.engine))
 
     def _started(self) -> Engine:

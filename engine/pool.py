@@ -39,7 +39,10 @@ def engine_for(source: ResolvedModel, settings: EngineSettings) -> Engine:
         raise UnknownModel(f"{source.name} is not a local model.")
     key = (source.backend, str(source.path), settings)
     with _lock:
-        if key not in _engines or _engines[key].closed:
+        before = _engines.get(key)
+        if before is None or before.closed:
+            if before is not None:
+                before.close()  # of several copies only one died, and the memory of the others is needed
             chosen = chosen_settings(source, settings)
             quiet_libraries()
             with progress(f"Starting {source.name} on {chosen.backend}"):

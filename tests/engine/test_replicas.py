@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from concurrent.futures import Future
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
+from homefire.engine import pool
+from homefire.engine.catalogue import ResolvedModel
 from homefire.engine.protocol import EngineInfo
 from homefire.engine.replicas import Replicas, shares
 from homefire.engine.request import Completion, Listener, Message, Request
 from homefire.engine.scripted_engine import ScriptedEngine
-from homefire.engine.settings import ChosenSettings
+from homefire.engine.settings import ChosenSettings, EngineSettings
 from homefire.errors import EngineError
 from tests.engine.test_threaded_engine import settings
 
@@ -88,3 +91,16 @@ def test_when_one_cannot_start_the_others_are_closed() -> None:
     with pytest.raises(EngineError, match="no memory"):
         Replicas(FOUR, start)
     assert engines[0].log == ["close"]
+
+
+def test_when_one_dies_the_others_make_room_for_those_that_start_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    engines: list[Held] = []
+    source, wish = ResolvedModel(name="model", backend="vllm", path=Path("copies")), EngineSettings(data_parallel=2)
+    monkeypatch.setattr(pool, "chosen_settings", lambda source, settings: FOUR)
+    monkeypatch.setattr(pool, "_started", lambda name, path, settings: Replicas(settings, lambda chosen: started(engines, chosen)))
+    monkeypatch.setattr(pool, "_engines", {})
+    first = pool.engine_for(source, wish)
+    assert pool.engine_for(source, wish) is first
+    engines[1]._closed = True
+    assert first.closed and pool.engine_for(source, wish) is not first
+    assert [engine.log for engine in engines] == [["close"], ["close"], [], []]

@@ -18,10 +18,12 @@ from homefire.engine import response_cache as caches
 from homefire.engine import response_files
 from homefire.engine.lm import LM
 from homefire.engine.protocol import EngineInfo
+from homefire.engine.remote import close_remote_engines
 from homefire.engine.request import Completion, Delta, Message, Request
 from homefire.engine.response_cache import ResponseCache, configure_cache, response_cache
 from homefire.engine.scripted_engine import ScriptedEngine
 from homefire.errors import ConfigError, EngineError
+from tests.engine.fake_server import FakeServer
 
 KEY = "ab" + "0" * 62
 
@@ -351,3 +353,18 @@ def test_a_model_of_this_machine_need_not_run_for_a_known_answer(smollm2: Path, 
     lm = LM(str(smollm2))
     assert lm("hello") == ["answer 1"]
     assert asyncio.run(lm.acall("hello")) == ["answer 1"]
+
+
+def test_a_server_is_not_asked_anything_for_a_known_answer() -> None:
+    """Not even what kind of server it is."""
+    with FakeServer() as server:
+
+        def lm() -> LM:
+            return LM("openai/m", api_base=server.url, api_key="")
+
+        assert lm()("hello") == ["hello"]
+        close_remote_engines()
+        asked = len(server.seen)
+        assert lm()("hello") == ["hello"] and asyncio.run(lm().acall("hello")) == ["hello"]
+        close_remote_engines()
+        assert len(server.seen) == asked
