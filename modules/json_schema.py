@@ -44,6 +44,8 @@ def _strict(schema: Any) -> Any:
     if not isinstance(schema, dict):
         return schema
     kept = {key: _inside(key, value) for key, value in schema.items() if key not in _NOISE}
+    if "$ref" in kept.get("propertyNames", {}):  # an enumeration, maybe of numbers, which names are not; the parser knows better
+        del kept["propertyNames"]
     return {**kept, "additionalProperties": kept.get("additionalProperties", False)} if "properties" in kept else kept
 
 

@@ -8,6 +8,8 @@ from __future__ import annotations
 import operator
 import sys
 import types
+from contextlib import suppress
+from dataclasses import is_dataclass
 from functools import lru_cache, reduce
 from typing import Annotated, Any, NotRequired, Required, Union, get_args, get_origin, get_type_hints, is_typeddict
 
@@ -24,6 +26,9 @@ def portable(annotation: Any) -> Any:
 def _replaced(annotation: Any) -> Any:
     if is_typeddict(annotation) and not isinstance(annotation, type(_Newer)):
         return _twin(annotation)
+    if _has_fields(annotation):
+        _teach_fields(annotation)
+        return annotation
     origin, arguments = get_origin(annotation), get_args(annotation)
     if origin is Annotated:
         inner = _replaced(arguments[0])
@@ -37,7 +42,35 @@ def _replaced(annotation: Any) -> Any:
 
 
 def _may_hold(argument: Any) -> bool:
-    return is_typeddict(argument) or get_origin(argument) is not None
+    return is_typeddict(argument) or get_origin(argument) is not None or _has_fields(argument)
+
+
+def _has_fields(annotation: Any) -> bool:
+    """Whether it is a dataclass or a NamedTuple, whose fields are types."""
+    return isinstance(annotation, type) and (is_dataclass(annotation) or (issubclass(annotation, tuple) and "_fields" in vars(annotation)))
+
+
+def _teach_fields(cls: Any, around: tuple[Any, ...] = ()) -> None:
+    """Tells pydantic how to read the TypedDicts in the fields of a class, which cannot be replaced: its values are to be of this class.
+
+    Args:
+        cls: The class.
+        around: Classes whose fields are being looked at already; one may contain itself.
+    """
+    hints: dict[str, Any] = {}
+    with suppress(NameError, TypeError):  # names of a local scope, which pydantic finds
+        hints = get_type_hints(cls, include_extras=True)
+    for hint in hints.values():
+        for one in _inside(hint):
+            if is_typeddict(one) and not isinstance(one, type(_Newer)):
+                one.__get_pydantic_core_schema__ = classmethod(lambda own, source, handler: handler.generate_schema(_twin(own)))
+            elif _has_fields(one) and one is not cls and one not in around:
+                _teach_fields(one, (*around, cls))
+
+
+def _inside(annotation: Any) -> list[Any]:
+    """An annotation and those that it holds."""
+    return [annotation, *(one for argument in get_args(annotation) if _may_hold(argument) for one in _inside(argument))]
 
 
 class _Newer(typing_extensions.TypedDict):

@@ -18,6 +18,7 @@ from pydantic_core import SchemaError
 
 from homefire.errors import SignatureError
 from homefire.modules.portable_types import portable
+from homefire.modules.shape_values import key_text
 from homefire.modules.type_shape import (
     Bound,
     Choices,
@@ -228,10 +229,10 @@ class _Reader:
         return Choices(values, plain)
 
     def _key(self, key: Shape, path: str) -> Shape:
-        members = key.plain if isinstance(key, Choices) else ()
-        if isinstance(key, Text | Whole | Number | Named | Flag) or (members and all(isinstance(value, str) for value in members)):
+        texts = [key_text(value) for value in key.plain] if isinstance(key, Choices) else []
+        if isinstance(key, Text | Whole | Number | Named | Flag) or (texts and len(set(texts)) == len(texts)):
             return key
-        wanted = "Use keys of str, int, a Literal or Enum of texts, date or UUID"
+        wanted = "Use keys of str, int, float, Decimal, bool, date, UUID, or a Literal or Enum"
         raise _Refused(path, f"has the type {self.annotation}, whose keys are not written as text. {wanted}.")
 
     def _items(self, schema: Mapping[str, Any], path: str) -> Items:

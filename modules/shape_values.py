@@ -108,8 +108,10 @@ def key_text(plain: Any) -> str:
 
 
 def needs_loading(shapes: Shapes) -> bool:
-    """Whether pydantic alone cannot make the values from JSON: it finds no enumeration's members in a Literal."""
-    return any(_is_literal_of_members(one) for shape in (shapes.root, *shapes.named.values()) for one in _parts(shape))
+    """Whether pydantic alone cannot make the values from JSON: it finds no enumeration's members in a Literal, and no numbers in keys."""
+    return any(
+        _is_literal_of_members(one) or _has_choices_as_keys(one) for shape in (shapes.root, *shapes.named.values()) for one in _parts(shape)
+    )
 
 
 def loadable(shapes: Shapes, shape: Shape, plain: Any) -> Any:
@@ -125,14 +127,21 @@ def loadable(shapes: Shapes, shape: Shape, plain: Any) -> Any:
             return [loadable(shapes, item, one) for one in plain]
         case Fixed(items), list() if len(items) == len(plain):
             return [loadable(shapes, item, one) for item, one in zip(items, plain, strict=True)]
-        case Pairs(value=inner), dict():
-            return {key: loadable(shapes, inner, one) for key, one in plain.items()}
+        case Pairs(key=key, value=inner), dict():
+            return {_key(key, text): loadable(shapes, inner, one) for text, one in plain.items()}
         case Record(members=members), dict():
             known = {member.key: member.shape for member in members}
             return {key: loadable(shapes, known[key], one) if key in known else one for key, one in plain.items()}
         case Wrapped(_, inner), _:
             return loadable(shapes, inner, plain)
     return plain
+
+
+def _key(key: Shape, text: Any) -> Any:
+    """What a key of an object stands for."""
+    if isinstance(key, Choices):
+        return next((value for value, own in zip(key.values, key.plain, strict=True) if key_text(own) == text), text)
+    return text
 
 
 def _parts(shape: Shape) -> list[Shape]:
@@ -158,6 +167,10 @@ def _is_literal_of_members(shape: Shape) -> bool:
     members = [value for value, plain in zip(shape.values, shape.plain, strict=True) if value is not plain]
     whole = {id(member) for member in type(members[0])} if members else set()
     return bool(members) and {id(value) for value in shape.values} != whole
+
+
+def _has_choices_as_keys(shape: Shape) -> bool:
+    return isinstance(shape, Pairs) and isinstance(shape.key, Choices) and not all(isinstance(value, str) for value in shape.key.plain)
 
 
 def _members(record: Record, value: Any) -> list[tuple[Any, Any]]:

@@ -18,6 +18,7 @@ from homefire.modules.bare_text import choice_texts, style
 from homefire.modules.date_grammar import named_term
 from homefire.modules.number_grammar import exponents, number_automaton, whole_automaton, write_digit
 from homefire.modules.shape_reader import shapes_of
+from homefire.modules.shape_values import key_text
 from homefire.modules.term_length import depth, depths_of, longest
 from homefire.modules.text_grammar import PLAIN as PLAIN
 from homefire.modules.text_grammar import TIGHT_CHARACTERS as TIGHT_CHARACTERS
@@ -194,7 +195,7 @@ class _Lowering:
         return [member for member in members if self._has_values(member) and not (self._tight and depth(member, self._depths) > least)]
 
     def _pairs(self, pairs: Pairs, where: str) -> Term:
-        key = self.term(pairs.key, f"a key of {where}")
+        key = self.term(_as_text(pairs.key), f"a key of {where}")
         if not isinstance(pairs.key, Text | Named | Choices) and not (isinstance(pairs.key, Number) and pairs.key.exact):
             key = seq('"', key, '"')
         pair = seq(key, ": ", self.term(pairs.value, f"a value of {where}")) if self._has_values(pairs.value) else None
@@ -245,3 +246,8 @@ class _Lowering:
             own = self._known[key] = Rule(f"type-{len(self._known)}")
             self._builder.define(own.name, make())
         return self._known[key]
+
+
+def _as_text(key: Shape) -> Shape:
+    """The shape of a key as it is written: choices of any kind as texts."""
+    return Choices(key.values, tuple(map(key_text, key.plain))) if isinstance(key, Choices) else key

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from datetime import date
 from decimal import Decimal
-from typing import Annotated, Any, Literal
+from enum import IntEnum
+from typing import Annotated, Any, Literal, NamedTuple, NotRequired, TypedDict
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -76,6 +78,54 @@ class Span(BaseModel):
 def test_bare_texts(annotation: Any, value: Any, text: str) -> None:
     assert value_type(annotation).bare(value) == text
     assert value_type(annotation).from_bare(text) == value
+
+
+class Size(TypedDict):
+    width: int
+    note: NotRequired[str]
+
+
+@dataclass
+class Box:
+    sizes: list[Size]
+    inner: Box | None = None
+
+
+class Row(NamedTuple):
+    box: Box
+    size: Size | None
+
+
+@pytest.mark.parametrize(
+    ("annotation", "value"),
+    [(Box, Box([{"width": 1}], Box([{"width": 2, "note": "n"}]))), (list[Row], [Row(Box([]), {"width": 1}), Row(Box([]), None)])],
+)
+def test_a_typed_dict_inside_another_class_is_read_on_every_python(annotation: Any, value: Any) -> None:
+    kind = value_type(annotation)
+    assert kind.load(json.loads(json.dumps(kind.dump(value)))) == value
+
+
+class Floor(IntEnum):
+    CELLAR = -1
+    GROUND = 0
+
+
+@pytest.mark.parametrize(
+    ("annotation", "value", "text"),
+    [
+        (dict[Floor, date], {Floor.CELLAR: date(2024, 1, 31)}, '{"-1": "2024-01-31"}'),
+        (dict[Literal[1, "b", True], int], {1: 3, "b": 4}, '{"1": 3, "b": 4}'),
+        (list[dict[Literal[True], Colour]], [{True: Colour.RED}], '[{"true": "red"}]'),
+    ],
+)
+def test_choices_of_any_kind_are_keys(annotation: Any, value: Any, text: str) -> None:
+    kind, types_ = value_type(annotation), TypeGrammar()
+    term = types_.value(annotation, "x")
+    assert json.dumps(kind.dump(value)) == text and accepts(term, types_, text)
+    loaded = kind.load(json.loads(text))
+    assert loaded == value and repr(loaded) == repr(value)
+    with pytest.raises(ParseError):
+        kind.load(json.loads(text.replace("{", '{"7": 1, ')))
 
 
 @pytest.mark.parametrize(
