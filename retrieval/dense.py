@@ -42,6 +42,8 @@ _RESCORED = 100
 """Candidates from the lists whose exact scores decide, at least."""
 _ONE_CORE = 2**25
 """Multiplications up to which a search stays on one core: waking more takes longer where others want them too."""
+_BATCH = 8
+"""Queries that one core compares as a product of matrices, which reads the vectors once, sooner than two cores do one by one."""
 _QUERIES = 100
 """Queries on which the recall is measured."""
 _WORTH_A_GPU = 2**24
@@ -190,7 +192,8 @@ class DensePart:
         scores = np.empty((len(queries), k), dtype=np.float32)
         rows = np.empty((len(queries), k), dtype=np.int64)
         at = self._faiss.swig_ptr
-        with self._cores(len(queries) * len(vectors)):
+        as_product = mask is None and len(queries) >= _BATCH and self._faiss.omp_get_max_threads() <= 2
+        with self._product() if as_product else self._cores(len(queries) * len(vectors)):
             self._faiss.knn_inner_product(
                 *(at(queries), at(vectors), self.dim, len(queries), len(vectors), k, at(scores), at(rows), self._selector(mask))
             )
@@ -201,6 +204,20 @@ class DensePart:
         import numpy as np
 
         return None if mask is None else self._faiss.IDSelectorBitmap(np.packbits(mask, bitorder="little"))
+
+    @contextmanager
+    def _product(self) -> Iterator[None]:
+        """Has FAISS multiply matrices on one core, whatever the number of queries; it does so for some hundred and more by itself.
+
+        That number is one for the whole process. Threads that meet here may leave it at either value, and results are the same with both.
+        """
+        settings = self._faiss.cvar
+        before, settings.distance_compute_blas_threshold = settings.distance_compute_blas_threshold, 1
+        try:
+            with self._cores(0):
+                yield
+        finally:
+            settings.distance_compute_blas_threshold = before
 
     @contextmanager
     def _cores(self, comparisons: int) -> Iterator[None]:

@@ -53,7 +53,9 @@ def test_a_flat_part_gives_what_faiss_gives(tmp_path: Path, count: int) -> None:
     reference.add(vectors)
     flat = part(tmp_path / "a", vectors)
     assert flat.report.kind == "flat"
+    before = faiss.cvar.distance_compute_blas_threshold, faiss.omp_get_max_threads()
     scores, rows = flat.search(queries, 10)
+    assert (faiss.cvar.distance_compute_blas_threshold, faiss.omp_get_max_threads()) == before
     wanted_scores, wanted_rows = reference.search(queries, 10)
     assert rows.tolist() == wanted_rows.tolist()
     assert scores == pytest.approx(wanted_scores, abs=1e-6)
