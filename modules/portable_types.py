@@ -63,9 +63,13 @@ def _teach_fields(cls: Any, around: tuple[Any, ...] = ()) -> None:
     for hint in hints.values():
         for one in _inside(hint):
             if is_typeddict(one) and not isinstance(one, type(_Newer)):
-                one.__get_pydantic_core_schema__ = classmethod(lambda own, source, handler: handler.generate_schema(_twin(own)))
+                one.__get_pydantic_core_schema__ = classmethod(_schema)
             elif _has_fields(one) and one is not cls and one not in around:
                 _teach_fields(one, (*around, cls))
+
+
+def _schema(own: Any, source: Any, handler: Any) -> Any:
+    return handler.generate_schema(_twin(own))
 
 
 def _inside(annotation: Any) -> list[Any]:
