@@ -161,6 +161,7 @@ _DEFINED_IN = {
     "make_signature": "homefire.other_names",
     "maxsim": "homefire.retrieval.maxsim",
     "pool_tokens": "homefire.retrieval.late_pooling",
+    "Unread": "homefire.retrieval.reading",
     "read_documents": "homefire.retrieval.reading",
     "read_files": "homefire.retrieval.reading",
     "read_folder": "homefire.retrieval.reading",
@@ -333,6 +334,7 @@ if TYPE_CHECKING:
     from homefire.retrieval.late_store import LateInteractionStore as LateInteractionStore
     from homefire.retrieval.maxsim import maxsim as maxsim
     from homefire.retrieval.passage import Passage as Passage
+    from homefire.retrieval.reading import Unread as Unread
     from homefire.retrieval.reading import read_documents as read_documents
     from homefire.retrieval.reading import read_files as read_files
     from homefire.retrieval.reading import read_folder as read_folder

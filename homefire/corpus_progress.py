@@ -12,7 +12,7 @@ from pathlib import Path
 from homefire.configs.console import Task, progress
 from homefire.retrieval.corpus_files import CorpusFile
 from homefire.retrieval.document import Document
-from homefire.retrieval.reading import Skipped, find_files, read_documents
+from homefire.retrieval.reading import Unread, find_files, read_documents
 
 
 class Corpus:
@@ -26,11 +26,11 @@ class Corpus:
     """
 
     def __init__(self, paths: Iterable[Path]) -> None:
-        self.skipped: list[Skipped] = []
+        self.unread = Unread()
         """What was not read, as far as it has been tried."""
         self.count = 0
         """Documents that were read."""
-        self.files = find_files(paths, base=Path.cwd(), report=self.skipped.append)
+        self.files = find_files(paths, base=Path.cwd(), report=self.unread)
 
     @contextmanager
     def documents(self) -> Iterator[Iterator[Document]]:
@@ -42,7 +42,7 @@ class Corpus:
     def _read(self, task: Task) -> Iterator[Document]:
         expected = _Expected(self.files, task)
         paths = [file.path for file in self.files]
-        for document in read_documents(paths, base=Path.cwd(), report=self.skipped.append):
+        for document in read_documents(paths, base=Path.cwd(), report=self.unread):
             yield document
             self.count += 1
             expected.after(document)

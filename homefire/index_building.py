@@ -114,19 +114,21 @@ def _built(directory: Path, corpus: Corpus, wanted: Wanted) -> tuple[Index, Chan
     index = Index.create(directory, **_options(wanted))
     try:
         return index, _updated(index, corpus, prune=True)
-    except InputError as error:
-        if len(index):
-            raise
-        shutil.rmtree(directory, ignore_errors=True)
-        if corpus.count:
-            raise
-        reasons = "; ".join(f"{one.source}: {one.reason.rstrip('.')}" for one in corpus.skipped[:3])
-        raise InputError(f"None of the {len(corpus.files)} files could be read, so there is nothing to index. {reasons}.") from error
+    except InputError:
+        if not len(index):
+            shutil.rmtree(directory, ignore_errors=True)
+        raise
 
 
 def _updated(index: Index, corpus: Corpus, *, prune: bool) -> Changes:
-    with corpus.documents() as documents:
-        return index.update(documents, prune=prune, progress=False)
+    try:
+        with corpus.documents() as documents:
+            return index.update(documents, prune=prune, keep=corpus.unread, progress=False)
+    except InputError as error:
+        if corpus.count or any(file.source not in corpus.unread for file in corpus.files):
+            raise
+        reasons = "; ".join(f"{one.source}: {one.reason.rstrip('.')}" for one in corpus.unread.skipped[:3])
+        raise InputError(f"None of the {len(corpus.files)} files could be read, so there is nothing to index. {reasons}.") from error
 
 
 def _options(wanted: Wanted) -> dict[str, Any]:
@@ -213,7 +215,7 @@ def _report(index: Index, corpus: Corpus, changes: Changes | None, is_new: bool,
         is_new=is_new,
         changes=changes,
         documents=corpus.count,
-        skipped=corpus.skipped,
+        skipped=corpus.unread.skipped,
         stats=index.stats(),
         seconds=time.monotonic() - start,
     )

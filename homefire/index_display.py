@@ -129,7 +129,10 @@ def _documents(report: BuildReport) -> str:
     if changes is None or report.is_new:
         return f"{report.documents:,}"
     counts = {"added": changes.added, "changed": changes.changed, "unchanged": changes.unchanged, "removed": changes.removed}
-    return f"{report.stats.documents:,}: " + ", ".join(f"{count:,} {what}" for what, count in counts.items())
+    words = [f"{count:,} {what}" for what, count in counts.items()]
+    if changes.kept:
+        words.append(f"{changes.kept:,} kept as before, for they could not be read")
+    return f"{report.stats.documents:,}: " + ", ".join(words)
 
 
 def _passages(stats: IndexStats, changes: Changes | None) -> str:

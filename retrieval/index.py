@@ -5,7 +5,7 @@ Knows no language model, and of encoders only the protocol.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Sequence, Sized
+from collections.abc import Collection, Container, Iterable, Iterator, Sequence, Sized
 from contextlib import contextmanager
 from pathlib import Path
 from threading import Lock
@@ -215,7 +215,7 @@ class Index(SingleQuery):
             self._commit(writer)
             return writer.added
 
-    def update(self, documents: Iterable[Document], *, prune: bool = False, progress: bool = True) -> Changes:
+    def update(self, documents: Iterable[Document], *, prune: bool = False, keep: Container[str] = (), progress: bool = True) -> Changes:
         """Takes in documents: new ones, and changed ones in the place of what they were; unchanged ones are skipped.
 
         What is done is committed from time to time, so an update that was killed goes on where it was when it is called again.
@@ -223,6 +223,8 @@ class Index(SingleQuery):
         Args:
             documents: Each source once.
             prune: Whether documents of the index that are not among these are removed.
+            keep: Sources of those that stay nevertheless, as an `Unread` that took what `read_documents` skipped: a file that cannot be
+                read today is not gone. Looked at when all documents are read.
             progress: Whether to show how far it is.
 
         Raises:
@@ -232,9 +234,9 @@ class Index(SingleQuery):
         total = len(documents) if isinstance(documents, Collection) else None
         with self._writing() as writer:
             if not progress:
-                return update(writer, documents, self._chunker(), prune, lambda: self._commit(writer), lambda count: None)
+                return update(writer, documents, self._chunker(), prune, keep, lambda: self._commit(writer), lambda count: None)
             with shown_progress("Indexing documents", total) as task:
-                return update(writer, documents, self._chunker(), prune, lambda: self._commit(writer), task.advance)
+                return update(writer, documents, self._chunker(), prune, keep, lambda: self._commit(writer), task.advance)
 
     def remove(self, sources: Iterable[str]) -> int:
         """Removes all passages of these sources, and says of how many sources there were any.

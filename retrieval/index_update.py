@@ -5,7 +5,7 @@ Knows no file of an index: a writer takes what changes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator
 from dataclasses import dataclass
 
 from homefire.errors import InputError
@@ -31,6 +31,8 @@ class Changes:
     unchanged: int
     removed: int
     """Documents that are there no more."""
+    kept: int = 0
+    """Documents that stay although they were not among those given, because nothing can be said of them."""
     passages_added: int
     passages_removed: int
     """Those of changed documents are counted here, and their new ones above."""
@@ -39,6 +41,7 @@ class Changes:
 
     def __str__(self) -> str:
         documents = f"{self.added} documents added, {self.changed} changed, {self.unchanged} unchanged, {self.removed} removed"
+        documents += f", {self.kept} kept although they could not be read" if self.kept else ""
         duplicates = f", {self.duplicates} left out as duplicates" if self.duplicates else ""
         return f"{documents}; {self.passages_added} passages added{duplicates}, {self.passages_removed} removed"
 
@@ -48,6 +51,7 @@ def update(
     documents: Iterable[Document],
     chunker: Chunker,
     prune: bool,
+    keep: Container[str],
     commit: Callable[[], None],
     advance: Callable[[int], None],
 ) -> Changes:
@@ -58,6 +62,7 @@ def update(
         documents: Each source once.
         chunker: Cuts them into passages.
         prune: Whether documents of the index that are not among these are removed.
+        keep: Sources of those that stay nevertheless; looked at when all documents are read.
         commit: Commits what the writer has gathered.
         advance: Told how many documents are done.
 
@@ -82,13 +87,14 @@ def update(
                 if writer.is_full:
                     commit()
             advance(1)
-    removed = _pruned(writer, seen) if prune else 0
+    removed, kept = _pruned(writer, seen, keep) if prune else (0, 0)
     commit()
     return Changes(
         added=added,
         changed=changed,
         unchanged=unchanged,
         removed=removed,
+        kept=kept,
         passages_added=writer.added,
         passages_removed=writer.removed,
         duplicates=writer.duplicates,
@@ -101,13 +107,14 @@ def _see(source: str, seen: set[str]) -> None:
     seen.add(source)
 
 
-def _pruned(writer: IndexWriter, seen: set[str]) -> int:
-    """Removes the documents that were not seen, and says how many they were."""
+def _pruned(writer: IndexWriter, seen: set[str], keep: Container[str]) -> tuple[int, int]:
+    """Removes the documents that were not seen, and says how many they were, and how many stay nevertheless."""
     if not seen:
         raise InputError("There are no documents, so prune would remove all that the index holds. Check what you read.")
-    gone = writer.sources() - seen
+    unseen = writer.sources() - seen
+    gone = {source for source in unseen if source not in keep}
     writer.delete("source", gone)
-    return len(gone)
+    return len(gone), len(unseen) - len(gone)
 
 
 def _groups(documents: Iterable[Document]) -> Iterator[list[Document]]:

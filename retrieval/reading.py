@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,6 +37,27 @@ class Skipped:
     """What is wrong and what to do, as a sentence without a subject."""
     whole: bool = True
     """Whether nothing of it was read."""
+    others: tuple[str, ...] = ()
+    """Sources of more files that were not read for the same reason."""
+
+
+class Unread:
+    """What was skipped, for `report`; and whether a source is among it, for the `keep` of `Index.update`."""
+
+    def __init__(self) -> None:
+        self.skipped: list[Skipped] = []
+        self._names: set[str] = set()
+
+    def __call__(self, skipped: Skipped) -> None:
+        """Takes what was skipped."""
+        self.skipped.append(skipped)
+        self._names |= {skipped.source, *skipped.others}
+
+    def __contains__(self, source: object) -> bool:
+        """Whether nothing can be said of a source: it was skipped, or is below a folder or a row of a file that was."""
+        text = str(source)
+        above = {text[: found.start()] for found in re.finditer("[/#]", text)}
+        return not self._names.isdisjoint({text, ".", *above})
 
 
 Report: TypeAlias = Callable[[Skipped], None]
@@ -178,8 +200,9 @@ def _documents(file: CorpusFile, max_bytes: int | None, skip: Report, missing: s
         skip(Skipped(file.source, str(error)))
     except MissingExtra as error:
         missing.add(kind.read.__name__)
-        same = sum(_FORMATS[other.path.suffix.lower()] is kind for other in files)
-        skip(Skipped(file.source, f"{error} Without it all {same} files of this kind are skipped." if same > 1 else str(error)))
+        same = tuple(other.source for other in files if _FORMATS[other.path.suffix.lower()] is kind)
+        reason = f"{error} Without it all {len(same)} files of this kind are skipped." if len(same) > 1 else str(error)
+        skip(Skipped(file.source, reason, others=tuple(source for source in same if source != file.source)))
 
 
 def _passages(documents: Iterable[Document], chunker: Chunker | None) -> Iterator[Passage]:

@@ -96,6 +96,24 @@ def test_a_second_build_touches_only_what_differs(built: Path, capsys: pytest.Ca
     assert re.search(r"^Documents +5: 0 added, 0 changed, 5 unchanged, 0 removed", capsys.readouterr().out, re.MULTILINE)
 
 
+def test_what_cannot_be_read_this_time_is_kept_and_the_report_says_so(built: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    docs = built / "docs"
+    (docs / "expenses.txt").unlink()
+    (docs / "leave.md").write_bytes(bytes(100))
+    (docs / "pages").rename(built / "moved")
+    (docs / "pages").symlink_to(built / "moved")
+    (docs / "people.csv").write_text('name,role,text\nAda,engineer,"Ada builds\nGrace,admiral,Grace writes compilers.\n', encoding="utf-8")
+    assert run("index", "build", "idx", "docs") == 0
+    out = " ".join(capsys.readouterr().out.split())
+    assert re.search(r"1 removed, [23] kept as before, for they could not be read", out)
+    assert "docs/leave.md" in out and "it is a link to a folder" in out and "a row is left out" in out
+    assert {"docs/leave.md", "docs/pages/laptop.html"} <= {hit["source"] for hit in found(capsys, "leave laptop", "-k", "9")}
+    assert run("index", "build", "idx", "docs/leave.md") == 2
+    assert "None of the 1 files could be read" in " ".join(capsys.readouterr().err.split())
+    (docs / "leave.md").write_text(DOCUMENTS["leave.md"], encoding="utf-8")
+    assert report(capsys, "build", "idx", "docs/leave.md")["changes"]["unchanged"] == 1
+
+
 def test_paths_mean_the_same_however_they_are_written(built: Path, capsys: pytest.CaptureFixture[str]) -> None:
     told = report(capsys, "build", "idx", str(built / "docs"), "./docs/leave.md")
     assert told["changes"]["unchanged"] == told["documents"] == 5

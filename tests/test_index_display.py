@@ -55,6 +55,12 @@ def test_a_large_index() -> None:
     assert "\x1b" not in text
 
 
+def test_documents_that_are_kept_are_named() -> None:
+    report = BuildReport(is_new=False, changes=replace(CHANGES, kept=3), documents=45_000, stats=STATS, seconds=1.0)
+    assert "2 removed, 3 kept as before, for they could not be read" in " ".join(printed(show_build, report).split())
+    assert str(replace(CHANGES, kept=3)).startswith("5 documents added, 1 changed, 45000 unchanged, 2 removed, 3 kept although")
+
+
 def test_segments_that_are_searched_in_different_ways() -> None:
     text = printed(show_stats, replace(STATS, dense_kinds={"flat": 100, "lists": 900_000}, dense_recall=0.99999))
     assert "flat for 100 passages; lists for 900,000 passages; 99.9% of the true ten best" in " ".join(text.split())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -15,6 +15,7 @@ from homefire.retrieval.document import Document
 from homefire.retrieval.encoder import HashEncoder, Vectors
 from homefire.retrieval.index import Index
 from homefire.retrieval.passage import Passage
+from homefire.retrieval.reading import Skipped, Unread
 from tests.retrieval.index_samples import HashTokens, found, ids, numbered, passages
 
 DOCUMENTS = {"a.md": "The cat sat on the mat.", "b.md": "Dogs bark at the moon.", "c.md": "Rain falls in spain."}
@@ -130,6 +131,22 @@ def test_pruning_removes_what_is_no_longer_there_but_never_all(tmp_path: Path) -
     with pytest.raises(InputError, match=r"Two documents have the source 'a\.md'"):
         index.update([documents()[0], documents()[0]])
     assert len(Index.open(tmp_path)) == 2
+
+
+def test_what_cannot_be_read_today_is_not_forgotten(tmp_path: Path) -> None:
+    names = ["a.md", "bad.md", "closed/c.md", "closed.md", "rows.csv#1", "rows.csv#2", "gone.md"]
+    index = Index.build(tmp_path, [Document(name, f"The text of {name}.") for name in names], HashEncoder())
+    unread = Unread()
+
+    def read() -> Iterator[Document]:
+        yield Document("a.md", "The text of a.md.")
+        unread(Skipped("bad.md", "it is broken."))
+        unread(Skipped("closed", "it may not be listed."))
+        unread(Skipped("rows.csv", "a row is broken.", whole=False))
+
+    changes = index.update(read(), prune=True, keep=unread)
+    assert (changes.unchanged, changes.removed, changes.kept) == (1, 2, 4)
+    assert index.sources() == Index.open(tmp_path).sources() == {*names} - {"closed.md", "gone.md"}
 
 
 def test_documents_are_cut_as_the_index_was_told(tmp_path: Path) -> None:
