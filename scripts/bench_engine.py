@@ -4,7 +4,7 @@ Every measurement runs in a fresh process, and contestants take turns, so that a
 greedy, with the same prompts and grammar for homefire and for vLLM's own `LLM.chat`, which gets the engine settings that homefire chose.
 Two signatures of two outputs: `labels` has two choices; `text` has a free text that often reaches its token limit. There bare vLLM stops
 with broken JSON, while homefire also closes it: those tokens count, and so does the time they take. The response cache is off.
-`scripts/bench_dspy.py` measures the same program under DSPy.
+`--dspy` then measures the same program under DSPy, as `scripts/bench_dspy.py` does alone.
 """
 
 from __future__ import annotations
@@ -215,6 +215,9 @@ def main(
     only: Annotated[str, typer.Option(help="Measure only cases whose name has this in it.")] = "",
     examples: Annotated[int | None, typer.Option(help="Examples of the cases with hundreds, for a quick look.")] = None,
     out: Annotated[Path | None, typer.Option(help="Save all measurements there, as JSON.")] = None,
+    dspy: Annotated[
+        bool, typer.Option("--dspy", help="Then measure the same program under DSPy; its numbers go to a file beside --out.")
+    ] = False,
     child: Annotated[str | None, typer.Option(hidden=True)] = None,
 ) -> None:
     """Measure, print and save."""
@@ -234,6 +237,9 @@ def main(
                 if out is not None:
                     write_atomic(out, json.dumps(found, indent=2))
     _print(found)
+    if dspy:
+        saved = [] if out is None else ["--out", str(out.with_name(f"{out.stem}-dspy.json"))]
+        subprocess.run([sys.executable, str(Path(__file__).with_name("bench_dspy.py")), "--model", model, *saved], check=True)
 
 
 def _in_child(name: str, model: str, examples: int | None) -> Measured:
