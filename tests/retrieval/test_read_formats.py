@@ -96,11 +96,26 @@ def test_a_page_that_only_scripts_would_fill_is_reported(data: bytes) -> None:
         ("<ol>" + "<li>item</li>" * 20_000, 20_000),
         ("<b" * 20_000, 0),
         ("<table>" + "<td colspan=1000>x" * 500, 500),
+        ("x<a b='>' " * 20_000, 20_000),
+        ("x<![CDATA[>" * 20_000, 20_000),
+        ("<aside>" * 3000 + "<h1>x</h1>", 1),
+        ("<p>x" + " " * 300_000 + "x</p><pre>x" + "\n" * 300_000 + "x</pre>", 4),
     ],
 )
 def test_pages_made_to_take_for_ever_do_not(html: str, words: int) -> None:
     _, text = markdown_of(html)
     assert sum(text.count(word) for word in ("deep", "item", "x")) == words
+
+
+@pytest.mark.parametrize("part", ["text<!--note-->", "text<img>", "text<script></script>", "text<i hidden></i>"])
+def test_a_page_with_a_heap_of_parts_to_take_out_is_reported(part: str) -> None:
+    assert read(read_html, part.encode() * 500).text.count("text") == 500
+    with pytest.raises(Unreadable, match=r"5,000 of the 10,000 parts of its b are no text\. Split the page\."):
+        read(read_html, b"<b>" + part.encode() * 5000)
+
+
+def test_signs_that_name_no_character_do_not_end_the_page() -> None:
+    assert read(read_html, b"<p>R&#D and R&#D</p><p>caf&#233;</p>").text == "R&#D and R&#D\n\ncaf\u00e9"
 
 
 def test_a_page_that_the_parser_rejects_is_reported() -> None:
