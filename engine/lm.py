@@ -81,6 +81,8 @@ class LM:
     ) -> None:
         if model_type != "chat":
             raise ConfigError(f"model_type is {model_type!r}; expected 'chat', which all engines speak.")
+        if model is not None and not isinstance(model, str):
+            raise ConfigError(f"model is {model!r}; expected a name or the path of a folder, as in LM({str(model)!r}).")
         if isinstance(engine, str):
             raise ConfigError(f"engine is {engine!r}; expected an engine that runs already. LM('vllm/NAME') chooses vLLM for a model.")
         address = sampling.pop("base_url", None) or api_base

@@ -317,6 +317,15 @@ class Prediction(Example):
         return float(other) / float(self)
 
 
+METHODS = frozenset(
+    name
+    for kind in (Example, Prediction)
+    for name, value in vars(kind).items()
+    if not name.startswith("_") and not isinstance(value, field_first)
+)
+"""What a record has under a name of its own, so that a field of that name is read as `prediction["items"]`."""
+
+
 class Completions(tuple[Prediction, ...]):
     """The predictions of one call, in order; `completions[1]` is the second one, `completions.answer` all values of a field.
 

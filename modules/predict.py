@@ -20,7 +20,7 @@ from homefire.errors import InputError, ParseError
 from homefire.modules.assertions import Scope, current_scope, known_answer, settle
 from homefire.modules.attempts import Advice, advised, current_attempt
 from homefire.modules.call import Answer, Batches, answers
-from homefire.modules.example import CallInfo, Example, Prediction
+from homefire.modules.example import METHODS, CallInfo, Example, Prediction
 from homefire.modules.field_stream import FieldReader, current_reader
 from homefire.modules.format import Format
 from homefire.modules.input_types import mismatches
@@ -56,6 +56,9 @@ class Predict(Predictor):
 
     def __init__(self, signature: str | type[Signature], callbacks: Sequence[BaseCallback] | None = None, **config: Any) -> None:
         super().__init__(Signature(signature), config)
+        for name in METHODS.intersection(self.signature.output_fields):
+            said = f"prediction.{name} is a method, not the output {name!r}. Write prediction[{name!r}], or name it {name}_found."
+            warnings.warn(said, stacklevel=2)
         if callbacks:
             self.callbacks = checked_callbacks(callbacks)
 

@@ -279,8 +279,10 @@ def _settle(cls: type[Signature], fields: Sequence[Field], instructions: str | N
     names = [field.name for field in ordered]
     if twice := {name for name in names if names.count(name) > 1}:
         raise SignatureError(f"The field {min(twice)!r} stands twice in the signature. Give one another name, such as {min(twice)}_2.")
-    if wrong := [name for name in names if not name.isidentifier() or keyword.iskeyword(name) or name.startswith("_")]:
-        raise SignatureError(f"{wrong[0]!r} cannot be the name of a field. Use letters, digits and underscores, beginning with a letter.")
+    if wrong := [name for name in names if not name.isidentifier() or keyword.iskeyword(name) or name.startswith("_") or name == "self"]:
+        raise SignatureError(
+            f"{wrong[0]!r} cannot be the name of a field. Use letters, digits and underscores, beginning with a letter; not 'self'."
+        )
     if taken := [field.name for field in ordered if field.role == "input" and field.name in OPTIONS]:
         raise SignatureError(
             f"An input cannot be called {taken[0]!r}, which is an option of every call. Give it another name, such as {taken[0]}_text."
@@ -301,7 +303,8 @@ def _settle(cls: type[Signature], fields: Sequence[Field], instructions: str | N
 
 def _of_mapping(fields: Mapping[str, Any]) -> type[Signature]:
     made = []
-    for name, pair in fields.items():
+    for name, given in fields.items():
+        pair = (str, given) if isinstance(given, Declared) else given
         if not (isinstance(pair, tuple) and len(pair) == 2 and isinstance(pair[1], Declared)):
             raise SignatureError(f"The field {name!r} is {pair!r}; expected a type and its role, as in {{{name!r}: (str, InputField())}}.")
         made.append(pair[1].field(name, pair[0]))

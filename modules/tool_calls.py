@@ -181,7 +181,7 @@ def tools_by_name(tools: Tools) -> dict[str, Tool]:
     """
     if isinstance(tools, Mapping):
         return {name: tool if isinstance(tool, Tool) else Tool(tool, name=name) for name, tool in tools.items()}
-    if isinstance(tools, Tool) or callable(tools):
+    if isinstance(tools, Tool) or callable(tools) or not isinstance(tools, Iterable):
         raise InputError(f"tools is {tools!r}; expected a list. Write tools=[...] around it.")
     found: dict[str, Tool] = {}
     for tool in map(as_tool, tools):

@@ -58,6 +58,8 @@ ERRORS = {
     "examples that are none": (lambda _: homefire.Predict(Answer).batch(["?"]), "expected homefire.Example(...).with_inputs(...)"),
     "a text for an LM": (lambda _: homefire.configure(lm="smollm2"), "lm=homefire.LM('smollm2')"),
     "a text for a program's LM": (lambda _: homefire.Predict(Answer).set_lm("x"), "program.set_lm(homefire.LM('x'))"),
+    "a number for a model": (lambda _: homefire.LM(5), "as in LM('5')"),  # type: ignore[arg-type]
+    "no tools": (lambda _: homefire.ReAct(Answer, tools=None), "Write tools=[...]"),  # type: ignore[arg-type]
     "a name twice": (lambda _: homefire.Predict("text, text -> label"), "Give one another name, such as text_2."),
     "a reserved name": (lambda _: homefire.Predict("config -> label"), "Give it another name, such as config_text."),
     "an unknown type": (lambda _: homefire.Predict("text -> city: Town"), "custom_types={'Town': ...}"),
@@ -88,6 +90,10 @@ def test_an_lm_that_was_never_configured() -> None:
 WARNINGS = {
     "an input too many": (lambda: homefire.Predict(Answer)(question="?", context=[], size=3), "Write predict(question=..., context=...)."),
     "another type": (lambda: homefire.Predict(Answer)(question="?", context="text"), "Write context: str there."),
+    "an output called like a method": (
+        lambda: homefire.Predict("text -> items: list[str]"),
+        "Write prediction['items'], or name it items_found.",
+    ),
     "a tool without types": (lambda: homefire.Tool(untyped), "def untyped(town: str): ..."),
 }
 

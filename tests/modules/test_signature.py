@@ -273,3 +273,13 @@ def test_states_and_more_instructions() -> None:
     with pytest.raises(SignatureError, match="state has the fields a, b, c, but"):
         Signature("a -> c").load_state(state)
     assert Signature("a -> c").insert(0, "b", InputField(), None).fields["b"].type is str
+
+
+def test_a_mapping_of_fields_without_types_is_of_texts() -> None:
+    made = Signature({"text": InputField(), "stars": (int, OutputField())})
+    assert [made.fields[name].annotation for name in ("text", "stars")] == [str, int]
+
+
+def test_self_is_no_name_of_a_field() -> None:
+    with pytest.raises(SignatureError, match="'self' cannot be the name"):
+        Signature("self -> answer")
