@@ -288,8 +288,9 @@ def _unknown(name: str) -> UnknownModel:
     if _is_gguf(name):
         return UnknownModel(f"There is no file {name}. Give the path of a GGUF file that exists.")
     names = [other.name for other in CATALOGUE]
-    near = difflib.get_close_matches(name.lower().rpartition("/")[2], names, n=1, cutoff=0.5)
-    hint = f" Did you mean {near[0]!r}?" if near else f" The catalogue has {', '.join(names)}."
+    near = difflib.get_close_matches(name.lower().rpartition("/")[2], names, n=1, cutoff=0.6)
+    others = f" The catalogue has {', '.join(names)}; a model on a server is named with it: openai/{name}."
+    hint = f" Did you mean {near[0]!r}?" if near else others
     fetch = f" If it is a Hugging Face model, fetch it once with: homefire models pull {name}" if _is_hub_id(name) else ""
     return UnknownModel(
         f"There is no model {name!r} here: it is no name of the catalogue, no folder with a checkpoint, no GGUF file and no model in the "

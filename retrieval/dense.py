@@ -6,6 +6,7 @@ Knows no text, no encoder and no index: rows and numbers only.
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -44,6 +45,8 @@ _ONE_CORE = 2**25
 """Multiplications up to which a search stays on one core: waking more takes longer where others want them too."""
 _BATCH = 8
 """Queries that one core compares as a product of matrices, which reads the vectors once, sooner than two cores do one by one."""
+_PRODUCT = threading.Lock()
+"""Held while FAISS is told to multiply matrices."""
 _QUERIES = 100
 """Queries on which the recall is measured."""
 _WORTH_A_GPU = 2**24
@@ -209,15 +212,20 @@ class DensePart:
     def _product(self) -> Iterator[None]:
         """Has FAISS multiply matrices on one core, whatever the number of queries; it does so for some hundred and more by itself.
 
-        That number is one for the whole process. Threads that meet here may leave it at either value, and results are the same with both.
+        That number is one for the whole process. Of threads that meet here the first sets it, and puts it back; the results are the same.
         """
         settings = self._faiss.cvar
-        before, settings.distance_compute_blas_threshold = settings.distance_compute_blas_threshold, 1
+        first = _PRODUCT.acquire(blocking=False)
+        before = settings.distance_compute_blas_threshold
         try:
+            if first:
+                settings.distance_compute_blas_threshold = 1
             with self._cores(0):
                 yield
         finally:
-            settings.distance_compute_blas_threshold = before
+            if first:
+                settings.distance_compute_blas_threshold = before
+                _PRODUCT.release()
 
     @contextmanager
     def _cores(self, comparisons: int) -> Iterator[None]:

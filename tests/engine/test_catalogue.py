@@ -111,7 +111,8 @@ def test_services_of_another_protocol_are_refused_clearly(own_home: Path) -> Non
     [
         ("smolm2-135", "Did you mean 'smollm2-135m'?"),
         ("HuggingFaceTB/SmolLM2-135M-Instruct", "homefire models pull HuggingFaceTB/SmolLM2-135M-Instruct"),
-        ("zzz", "The catalogue has smollm2-135m, all-minilm-l6-v2, static-minilm."),
+        ("zzz", "The catalogue has smollm2-135m, all-minilm-l6-v2, static-minilm; "),
+        ("gpt-4o-mini", "a model on a server is named with it: openai/gpt-4o-mini."),
         ("nobody/zzz", "homefire models pull nobody/zzz"),
         ("missing.gguf", "There is no file missing.gguf."),
         ("../nowhere", "There is no model"),
