@@ -71,34 +71,26 @@ def update(
         DiskError: the disk is full; what was committed stays.
     """
     seen: set[str] = set()
-    added = changed = unchanged = 0
+    numbers = dict.fromkeys(("added", "changed", "unchanged", "removed", "kept"), 0)
     for group in _groups(documents):
         digests, there = writer.digests([one.source for one in group]), writer.with_source([one.source for one in group])
         for document in group:
             _see(document.source, seen)
             if digests.get(document.source) == document.digest:
-                unchanged += 1
+                numbers["unchanged"] += 1
             else:
                 known = document.source in there
                 if known:
                     writer.delete("source", [document.source], will_return=True)
-                changed, added = changed + known, added + (not known)
+                numbers["changed" if known else "added"] += 1
                 writer.add(chunker.passages(document), {document.source: document.digest})
                 if writer.is_full:
                     commit()
             advance(1)
-    removed, kept = _pruned(writer, seen, keep) if prune else (0, 0)
+    if prune:
+        numbers["removed"], numbers["kept"] = _pruned(writer, seen, keep)
     commit()
-    return Changes(
-        added=added,
-        changed=changed,
-        unchanged=unchanged,
-        removed=removed,
-        kept=kept,
-        passages_added=writer.added,
-        passages_removed=writer.removed,
-        duplicates=writer.duplicates,
-    )
+    return Changes(**numbers, passages_added=writer.added, passages_removed=writer.removed, duplicates=writer.duplicates)
 
 
 def _see(source: str, seen: set[str]) -> None:

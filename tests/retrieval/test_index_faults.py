@@ -26,6 +26,7 @@ import os, random, signal, sys, time
 from pathlib import Path
 from homefire.retrieval.encoder import HashEncoder
 from homefire.retrieval.document import Document
+from homefire.retrieval.passage import Passage
 from homefire.retrieval.index import Index
 from homefire.retrieval.index_check import check_index
 from homefire.retrieval.index_writer import IndexWriter
@@ -41,8 +42,8 @@ def documents(version, count=12):
     return [Document(f"{n}.md", f"Document {n}, version {version}, word{n * version % 17}, word{n + version}.") for n in range(count)]
 
 
-def texts(some):
-    return sorted(one.text for one in some)
+def extra(version):
+    return {f"{version}-{n}.txt": f"Passage {n} of version {version}, a document." for n in range(5)}
 
 
 def work(version, kind):
@@ -63,6 +64,8 @@ def work(version, kind):
     index = Index.open(directory, encoder)
     if kind == "update":
         index.update(documents(version), prune=True, progress=False)
+    elif kind == "add":
+        index.add([Passage(id=source, source=source, text=text) for source, text in extra(version).items()])
     elif kind == "remove":
         index.remove([f"{n}.md" for n in range(version % 12)] + ["0.md"])
     elif kind == "delete":
@@ -75,6 +78,8 @@ def after(before, version, kind):
     # The state that a whole run of the work leaves, as sources and texts.
     if kind in ("build", "update"):
         return {one.source: one.text for one in documents(version)}
+    if kind == "add":
+        return before | extra(version)
     if kind == "remove":
         return {source: text for source, text in before.items() if source not in {f"{n}.md" for n in range(version % 12)} | {"0.md"}}
     return before
@@ -109,7 +114,7 @@ def measured(version, kind):
 
 reach = min(measured(1, "build") for _ in range(5))
 state, killed, done, left = {one.source: one.text for one in documents(1)}, 0, 0, 0
-kinds = ["update", "build", "remove", "compact", "delete", "update"]
+kinds = ["update", "build", "remove", "add", "compact", "delete", "add", "update"]
 end = time.monotonic() + 300
 for number in range(10**6):
     if killed == kills or time.monotonic() > end:
