@@ -41,7 +41,7 @@ _SMALL = 64 * 1024
 _NAME = re.compile(r"[a-z0-9_]+(/[A-Za-z0-9_][A-Za-z0-9_.-]*)+")
 """Names of files in a manifest: no way leads up or out."""
 
-_ENTRY = re.compile(r"\.?[0-9]{6,}-[0-9a-f]{8}(\..*)?")
+_ENTRY = re.compile(r"\.?[0-9]{6,}-[0-9a-f]{8}(\..*)?|\.probe-[0-9a-f]{8}")
 """Names that a writer gives, whole or half-written: nothing else in the folders is ever removed."""
 
 _OWN = ("format", "generation", "commit", "files")
@@ -315,8 +315,9 @@ class Writer:
             for path in folder.iterdir() if folder.is_dir() else ():
                 if _ENTRY.fullmatch(path.name) and f"{kind}/{path.name}" not in kept:
                     remove(path)
-        for path in self._generations.directory.glob(f".{MANIFEST.split('.')[0]}.*tmp-*"):
-            remove(path)
+        for pattern in (f".{MANIFEST.split('.')[0]}.*tmp-*", f".probe-{'[0-9a-f]' * 8}"):
+            for path in self._generations.directory.glob(pattern):
+                remove(path)
 
 
 def _entry(file: str) -> str:

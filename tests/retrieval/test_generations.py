@@ -63,6 +63,17 @@ def test_what_is_not_committed_never_was(tmp_path: Path) -> None:
         assert entries(tmp_path) == sorted([*before, ".writer"])
 
 
+def test_what_a_killed_writer_tried_the_disk_with_is_removed_and_nothing_of_others(tmp_path: Path) -> None:
+    box = generations(tmp_path)
+    put(box, "one", fresh=True)
+    before = entries(tmp_path)
+    for name in (".probe-0123abcd", "parts/.probe-0123abcd", ".probe-mine", "parts/.probe-mine"):
+        (tmp_path / name).write_bytes(b"1")
+    with box.writing():
+        pass
+    assert entries(tmp_path) == sorted([*before, ".probe-mine", "parts/.probe-mine"])
+
+
 def test_a_reader_that_finds_a_file_gone_reads_the_newer_manifest(tmp_path: Path) -> None:
     box = generations(tmp_path)
     put(box, "one", fresh=True)
