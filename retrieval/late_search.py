@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 _BLOCK = 2**18
 """Numbers that are decoded at once: they stay in the processor's cache until they are compared."""
 _PLAIN_BLOCK = 4096
+_TOKENS = 4
+"""A query is padded to a multiple of so many tokens: 13 take a processor longer than 16."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -241,17 +243,20 @@ def _products(codec: Codec, asked: Asked, codes: Codes, residuals: Sequence[Byte
     import numpy as np
 
     products = np.take(asked.by_centroid, codes, axis=1)
+    count = len(products)
+    padded = np.zeros((-(-count // _TOKENS) * _TOKENS, asked.spread.shape[1]), dtype=np.float32)
+    padded[:count] = asked.spread
     first = 0
     for run in residuals:
         numbers = run.shape[1] * codec.table.shape[1]
         rows = max(_BLOCK // max(numbers, 1), 1)
         decoded = np.empty((min(rows, len(run)), run.shape[1], codec.table.shape[1]), dtype=np.float32)
-        spread = tensor(np.ascontiguousarray(asked.spread[:, first : first + numbers]))
+        spread = tensor(np.ascontiguousarray(padded[:, first : first + numbers]))
         for start in range(0, len(run), rows):
             block = run[start : start + rows]
             vectors = decoded[: len(block)]
             np.take(codec.table, block, axis=0, out=vectors, mode="clip")  # every byte is in the table; this mode needs no copy
-            products[:, start : start + rows] += (spread @ tensor(vectors).view(len(block), numbers).T).numpy()
+            products[:, start : start + rows] += (spread @ tensor(vectors).view(len(block), numbers).T).numpy()[:count]
         first += numbers
     products *= scales.astype(np.float32)
     return products
