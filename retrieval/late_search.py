@@ -38,12 +38,12 @@ class Effort:
 
     probes: int = 16
     """Centroids whose lists are looked into for each token of the query."""
-    near: int = 8
+    near: int = 5
     """Of these, the centroids whose tokens count as near to it."""
-    guessed: int = 512
+    guessed: int = 384
     """Listed rows whose near tokens are compared by the heads of their residuals."""
-    scored: int = 32
-    """Rows whose vectors are decoded and compared in full, at least; three times as many as are wanted, if that is more."""
+    scored: int = 24
+    """Rows whose vectors are decoded and compared in full, at least; twice as many as are wanted, if that is more."""
 
 
 def search(
@@ -67,7 +67,7 @@ def search(
     if files.codec is None:
         rows = filled(files, mask)
     else:
-        asked, wanted = asked or files.codec.ask(query), max(effort.scored, 3 * k)
+        asked, wanted = asked or files.codec.ask(query), max(effort.scored, 2 * k)
         few = _allowed(files, mask) <= wanted
         rows = filled(files, mask) if few else _promising(files, files.codec, asked, wanted, mask, effort)
     scores = exact(files, query, rows, asked, device)
