@@ -39,10 +39,12 @@ REPORT = "dense.json"
 
 _BEST = 10
 """Ranks that the measured recall counts."""
-_RESCORED = 100
+_RESCORED = 50
 """Candidates from the lists whose exact scores decide, at least."""
 _ONE_CORE = 2**25
-"""Multiplications up to which a search stays on one core: waking more takes longer where others want them too."""
+"""Multiplications up to which a search stays on one core: waking more takes longer where others want them too.
+
+A query alone does in any case: FAISS shares out queries, not the vectors that they are compared with."""
 _BATCH = 8
 """Queries that one core compares as a product of matrices, which reads the vectors once, sooner than two cores do one by one."""
 _PRODUCT = threading.Lock()
@@ -196,7 +198,7 @@ class DensePart:
         rows = np.empty((len(queries), k), dtype=np.int64)
         at = self._faiss.swig_ptr
         as_product = mask is None and len(queries) >= _BATCH and self._faiss.omp_get_max_threads() <= 2
-        with self._product() if as_product else self._cores(len(queries) * len(vectors)):
+        with self._product() if as_product else self._cores(len(queries) * len(vectors) if len(queries) > 1 else 0):
             self._faiss.knn_inner_product(
                 *(at(queries), at(vectors), self.dim, len(queries), len(vectors), k, at(scores), at(rows), self._selector(mask))
             )
