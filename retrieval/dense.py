@@ -39,7 +39,7 @@ REPORT = "dense.json"
 
 _BEST = 10
 """Ranks that the measured recall counts."""
-_RESCORED = 50
+_RESCORED = 100
 """Candidates from the lists whose exact scores decide, at least."""
 _ONE_CORE = 2**25
 """Multiplications up to which a search stays on one core: waking more takes longer where others want them too.
