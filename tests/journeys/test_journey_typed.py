@@ -36,6 +36,7 @@ def _wrong(lm: LM, form: Format, number: int) -> list[str]:
     return [f"case {number}: {problem}" for problem in problems(case, prediction)]
 
 
+@pytest.mark.filterwarnings("ignore:prediction[.]:UserWarning")  # outputs called keys and items are among the hostile names
 @pytest.mark.parametrize("form", FORMATS, ids=["json", "chat", "xml"])
 def test_every_answer_has_its_types(lm: LM, form: Format) -> None:
     first = FORMATS.index(form) * PER_FORMAT
