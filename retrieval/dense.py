@@ -39,8 +39,10 @@ REPORT = "dense.json"
 
 _BEST = 10
 """Ranks that the measured recall counts."""
-_RESCORED = 100
-"""Candidates from the lists whose exact scores decide, at least."""
+_RESCORED = 20
+"""Candidates from the lists whose exact scores decide, at least, and twice as many as are wanted.
+
+Bytes in place of numbers misplace few: among a million passages more candidates found no more of the true best, for 1, 10 and 50 of them."""
 _ONE_CORE = 2**25
 """Multiplications up to which a search stays on one core: waking more takes longer where others want them too.
 
@@ -179,8 +181,10 @@ class DensePart:
 
         scores = np.full(rows.shape, -np.inf, dtype=np.float32)
         if self.rows:
+            vectors = np.asarray(self.vectors)  # a memory map is slower to take rows from
+            found = np.empty((rows.shape[1], self.dim), dtype=np.float32)
             for query, places, row in zip(queries, rows, scores, strict=True):
-                np.matmul(self.vectors[places], query, out=row)
+                np.matmul(np.take(vectors, places, axis=0, mode="wrap", out=found), query, out=row)
         scores[rows < 0] = -np.inf
         return scores
 

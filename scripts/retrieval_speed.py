@@ -29,8 +29,8 @@ DIM = 384
 BATCH = 64
 SINGLE = 300
 """Queries that are timed one by one."""
-SOON_DONE = 100_000
-"""Passages up to which batches are so quick that each is timed three times."""
+BATCHES = 60
+"""Batches that are timed, of other queries each."""
 OPEN = """
 import json, sys, time
 import homefire, psutil
@@ -79,7 +79,7 @@ def synthetic(rows: int) -> Measured:
     with tempfile.TemporaryDirectory(prefix="bench-retrieval-") as name:
         folder = Path(name)
         np.save(folder / "passages.npy", vectors(rows, 1))
-        np.save(folder / "queries.npy", vectors(20 * BATCH, 2))
+        np.save(folder / "queries.npy", vectors(BATCHES * BATCH, 2))
         started = time.perf_counter()
         subprocess.run([sys.executable, __file__, "build", name], check=True, capture_output=True)
         seconds = time.perf_counter() - started
@@ -115,7 +115,7 @@ def _search(folder: Path) -> Measured:
             (lambda number: _on_one_core(bare, queries[number : number + 1]), one),
         ]
     )
-    batches = [range(start, start + BATCH) for start in range(0, len(queries), BATCH)] * (3 if len(index) <= SOON_DONE else 1)
+    batches = [range(start, start + BATCH) for start in range(0, len(queries), BATCH)]
     own, other = turns(
         [
             (lambda batch: index.search([str(number) for number in batch], 10, method="dense"), batches),
