@@ -42,7 +42,7 @@ _BEST = 10
 _RESCORED = 20
 """Candidates from the lists whose exact scores decide, at least, and twice as many as are wanted.
 
-Bytes in place of numbers misplace few: among a million passages more candidates found no more of the true best, for 1, 10 and 50 of them."""
+Bytes in place of numbers misplace few: among a million passages more candidates found no more of the best 1, 10 or 50."""
 _ONE_CORE = 2**25
 """Multiplications up to which a search stays on one core: waking more takes longer where others want them too.
 

@@ -42,8 +42,12 @@ class Effort:
     """Of these, the centroids whose tokens count as near to it."""
     guessed: int = 384
     """Listed rows whose near tokens are compared by the heads of their residuals."""
-    scored: int = 24
-    """Rows whose vectors are decoded and compared in full, at least; twice as many as are wanted, if that is more."""
+    scored: int = 32
+    """Rows whose vectors are decoded and compared in full; twice as many as are wanted, if that is more."""
+    listed_behind: float = 0.4
+    """Listed rows that are behind the best one by more than this share of its score are left out while twice `scored` stay."""
+    guessed_behind: float = 0.25
+    """The same of those that were guessed, while half of `scored` and some more than are wanted stay. A large number leaves out none."""
 
 
 def search(
@@ -68,8 +72,9 @@ def search(
         rows = filled(files, mask)
     else:
         asked, wanted = asked or files.codec.ask(query), max(effort.scored, 2 * k)
+        least = max(effort.scored // 2, k + k // 4)
         few = _allowed(files, mask) <= wanted
-        rows = filled(files, mask) if few else _promising(files, files.codec, asked, wanted, mask, effort)
+        rows = filled(files, mask) if few else _promising(files, files.codec, asked, wanted, mask, effort, least)
     scores = exact(files, query, rows, asked, device)
     order = best(scores, k)
     return scores[order], rows[order]
@@ -143,23 +148,37 @@ def best(scores: Vectors, count: int) -> Rows:
     return places[np.argsort(-scores[places], kind="stable")][:count]
 
 
-def _promising(files: TokenFiles, codec: Codec, asked: Asked, count: int, mask: Mask, effort: Effort) -> Rows:
-    """The rows that answer the query best by centroids and heads, best first, at most `count`."""
+def _near_best(scores: Vectors, count: int, least: int, behind: float) -> Rows:
+    """As `best`, without those that are behind the best one by more than this share of its score, while `least` stay."""
+    import numpy as np
+
+    order = best(scores, count)
+    if len(order) <= least:
+        return order
+    first = scores[order[0]]
+    return order[: max(least, int(np.count_nonzero(scores[order] >= first - behind * abs(first))))]
+
+
+def _promising(files: TokenFiles, codec: Codec, asked: Asked, count: int, mask: Mask, effort: Effort, least: int | None = None) -> Rows:
+    """The rows that answer the query best by centroids and heads, best first.
+
+    At most `count`: those far behind the best are left out while `least` stay; None leaves out none.
+    """
     import numpy as np
 
     allowed, guessed = _allowed(files, mask), max(effort.guessed, 2 * count)
     probes = min(effort.probes, codec.centroid_count)
     while True:
         nearest = np.argpartition(asked.by_centroid, -probes, axis=1)[:, -probes:]
-        rows = filled(files, mask) if allowed <= guessed else _listed(files, asked.by_centroid, nearest, mask, guessed)
+        rows = filled(files, mask) if allowed <= guessed else _listed(files, asked.by_centroid, nearest, mask, guessed, 2 * count, effort)
         if len(rows) >= min(count, allowed) or probes == codec.centroid_count:
             scores = _guesses(files, codec, asked, rows, nearest, min(max(effort.near, probes // 4), probes))
-            return rows[best(scores, count)]
+            return rows[_near_best(scores, count, count if least is None else least, effort.guessed_behind)]
         probes = min(4 * probes, codec.centroid_count)
 
 
-def _listed(files: TokenFiles, by_centroid: Vectors, nearest: Rows, mask: Mask, count: int) -> Rows:
-    """The rows that are listed under the nearest centroids of many tokens, at most `count`.
+def _listed(files: TokenFiles, by_centroid: Vectors, nearest: Rows, mask: Mask, count: int, least: int, effort: Effort) -> Rows:
+    """The rows that are listed under the nearest centroids of many tokens, best first.
 
     A token of the query that finds nothing in a row counts as the farthest of its centroids: the row's tokens are near none of them.
 
@@ -168,7 +187,9 @@ def _listed(files: TokenFiles, by_centroid: Vectors, nearest: Rows, mask: Mask, 
         by_centroid: Shape `(n_tokens, n_centroids)`.
         nearest: Centroids of each token, of shape `(n_tokens, probes)`.
         mask: Rows that may be returned.
-        count: How many.
+        count: At most how many.
+        least: How many of them stay however far they are behind.
+        effort: Says what is far.
     """
     import numpy as np
 
@@ -186,7 +207,8 @@ def _listed(files: TokenFiles, by_centroid: Vectors, nearest: Rows, mask: Mask, 
     guesses = np.repeat(found.min(axis=1), len(rows) + 1)  # of shape (tokens, rows + 1), the last column for what the mask leaves out
     first = np.repeat(np.arange(len(nearest)) * (len(rows) + 1), nearest.shape[1])
     np.maximum.at(guesses, np.repeat(first, lengths) + column[listed], np.repeat(found.ravel(), lengths))
-    return rows[best(guesses.reshape(len(nearest), -1)[:, :-1].sum(axis=0), count)]
+    scores: Vectors = guesses.reshape(len(nearest), -1)[:, :-1].sum(axis=0)
+    return rows[_near_best(scores, count, least, effort.listed_behind)]
 
 
 def _guesses(files: TokenFiles, codec: Codec, asked: Asked, rows: Rows, nearest: Rows, near: int) -> Vectors:
