@@ -47,7 +47,7 @@ class Effort:
     listed_behind: float = 0.4
     """Listed rows that are behind the best one by more than this share of its score are left out while twice `scored` stay."""
     guessed_behind: float = 0.25
-    """The same of those that were guessed, while half of `scored` and some more than are wanted stay. A large number leaves out none."""
+    """The same of those that were guessed, while three quarters of `scored` and some more than are wanted stay. A large number leaves out none."""
 
 
 def search(
@@ -72,7 +72,7 @@ def search(
         rows = filled(files, mask)
     else:
         asked, wanted = asked or files.codec.ask(query), max(effort.scored, 2 * k)
-        least = max(effort.scored // 2, k + k // 4)
+        least = max(3 * effort.scored // 4, k + k // 4)
         few = _allowed(files, mask) <= wanted
         rows = filled(files, mask) if few else _promising(files, files.codec, asked, wanted, mask, effort, least)
     scores = exact(files, query, rows, asked, device)

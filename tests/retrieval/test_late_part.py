@@ -24,10 +24,10 @@ PASSAGES = texts(600)
 TOKENS = TokenVectors.of(PASSAGES)
 QUERIES = questions(PASSAGES, 25)
 ALL = np.tile(np.arange(600), (25, 1))
-LITTLE = Effort(probes=8, near=4, guessed=200, scored=40)
-"""Less than all 600 rows in every step."""
 FAR = 1e9
 """How far rows may be behind where none is left out for that."""
+LITTLE = Effort(probes=8, near=4, guessed=200, scored=40, listed_behind=FAR, guessed_behind=FAR)
+"""Less than all 600 rows in every step."""
 
 
 @pytest.fixture(scope="module")
@@ -58,10 +58,8 @@ def test_without_a_codec_a_search_is_exhaustive(tmp_path: Path) -> None:
 def test_a_codec_finds_nearly_what_an_exhaustive_search_finds(tmp_path: Path, codecs: dict[Bits, Codec], bits: Bits, share: float) -> None:
     part = written(tmp_path / "part", codecs[bits])
     exhaustive = Effort(probes=10**6, guessed=10**6, scored=10**6, listed_behind=FAR, guessed_behind=FAR)
-    whole = share_found(part, effort=exhaustive)
-    assert whole >= share
-    assert share_found(part) >= 0.9 * whole
-    assert share_found(part, effort=LITTLE) >= 0.9 * whole
+    assert share_found(part) >= share
+    assert share_found(part, effort=LITTLE) >= 0.95 * share_found(part, effort=exhaustive)
 
 
 def test_rows_far_behind_are_not_decoded(tmp_path: Path, codecs: dict[Bits, Codec], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -78,7 +76,7 @@ def test_rows_far_behind_are_not_decoded(tmp_path: Path, codecs: dict[Bits, Code
     assert counts == [32] * 25
     counts.clear()
     _, rows = part.search(QUERIES, 10)
-    assert all(16 <= count <= 32 for count in counts)
+    assert all(24 <= count <= 32 for count in counts)
     assert sum(counts) < 25 * 32
     assert (rows[:, 0] == all_of_them[:, 0]).mean() > 0.9
 
