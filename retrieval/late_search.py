@@ -47,7 +47,7 @@ class Effort:
     listed_behind: float = 0.4
     """Listed rows that are behind the best one by more than this share of its score are left out while twice `scored` stay."""
     guessed_behind: float = 0.25
-    """The same of those that were guessed, while three quarters of `scored` and some more than are wanted stay. A large number leaves out none."""
+    """The same of those that were guessed, while three quarters of `scored` stay. A large number leaves out none."""
 
 
 def search(
