@@ -36,15 +36,15 @@ _TOKENS = 4
 class Effort:
     """How hard a search looks: more finds more of what an exhaustive one finds, and takes longer."""
 
-    probes: int = 16
+    probes: int = 12
     """Centroids whose lists are looked into for each token of the query."""
-    near: int = 5
+    near: int = 4
     """Of these, the centroids whose tokens count as near to it."""
     guessed: int = 384
     """Listed rows whose near tokens are compared by the heads of their residuals."""
     scored: int = 32
     """Rows whose vectors are decoded and compared in full; twice as many as are wanted, if that is more."""
-    listed_behind: float = 0.4
+    listed_behind: float = 0.3
     """Listed rows that are behind the best one by more than this share of its score are left out while twice `scored` stay."""
     guessed_behind: float = 0.25
     """The same of those that were guessed, while three quarters of `scored` stay. A large number leaves out none."""
@@ -264,24 +264,25 @@ def _products(codec: Codec, asked: Asked, codes: Codes, residuals: Sequence[Byte
     """
     import numpy as np
 
-    products = np.take(asked.by_centroid, codes, axis=1)
-    count = len(products)
-    padded = np.zeros((-(-count // _TOKENS) * _TOKENS, asked.spread.shape[1]), dtype=np.float32)
-    padded[:count] = asked.spread
+    count = len(asked.spread)
+    padded = -(-count // _TOKENS) * _TOKENS
+    spread = np.zeros((padded, asked.spread.shape[1]), dtype=np.float32)
+    spread[:count] = asked.spread
+    products = np.zeros((padded, len(codes)), dtype=np.float32)
+    np.take(asked.by_centroid, codes, axis=1, out=products[:count], mode="clip")  # every code is in it; this mode needs no copy
     first = 0
     for run in residuals:
         numbers = run.shape[1] * codec.table.shape[1]
         rows = max(_BLOCK // max(numbers, 1), 1)
         decoded = np.empty((min(rows, len(run)), run.shape[1], codec.table.shape[1]), dtype=np.float32)
-        spread = tensor(np.ascontiguousarray(padded[:, first : first + numbers]))
+        left, right = tensor(spread)[:, first : first + numbers], tensor(decoded).view(len(decoded), numbers).T
         for start in range(0, len(run), rows):
             block = run[start : start + rows]
-            vectors = decoded[: len(block)]
-            np.take(codec.table, block, axis=0, out=vectors, mode="clip")  # every byte is in the table; this mode needs no copy
-            products[:, start : start + rows] += (spread @ tensor(vectors).view(len(block), numbers).T).numpy()[:count]
+            np.take(codec.table, block, axis=0, out=decoded[: len(block)], mode="clip")
+            tensor(products)[:, start : start + rows].addmm_(left, right[:, : len(block)])
         first += numbers
     products *= scales.astype(np.float32)
-    return products
+    return products[:count]
 
 
 def _on_device(codec: Codec, asked: Asked, tokens: Compressed, offsets: npt.NDArray[np.int64], device: str) -> Vectors:
