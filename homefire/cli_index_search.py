@@ -53,7 +53,8 @@ def search(
     opened = Index.open(index)
     filtered = where_of(where)
     start = time.perf_counter()
-    _load(opened, method)
+    if query.strip():
+        _load(opened, method)
     reranker = reranker_of(rerank)
     loaded = time.perf_counter()
     hits = opened.search([query], k, method=method, where=filtered, rerank=reranker)[0]

@@ -17,6 +17,9 @@ _TURNING = re.compile("[\u202a-\u202e\u2066-\u2069]")
 _NOT_SHOWN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
 """Control characters, which could move the cursor or recolour what follows, and halves of characters."""
 _MORE = "…"
+_BREAK = re.compile(r"\n\s*\n")
+_JOINT = " · "
+"""Between paragraphs, and a heading and its text, that stand in one line."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +55,7 @@ class Highlighter:
             text: A passage.
             length: Most characters; None takes all of the text.
         """
-        flat = " ".join(shown(text).split())
+        flat = _JOINT.join(" ".join(paragraph.split()) for paragraph in _BREAK.split(shown(text).strip()))
         found = self.places(flat)
         start, end = (0, len(flat)) if length is None or len(flat) <= length else _window(flat, found, length)
         before, after = _MORE * (start > 0), _MORE * (end < len(flat))

@@ -167,6 +167,16 @@ def test_any_query_is_answered(built: Path, capsys: pytest.CaptureFixture[str], 
     assert "\x1b" not in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("query", ["", "  \n"])
+def test_an_empty_query_loads_no_encoder(
+    built: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, query: str
+) -> None:
+    loaded: list[str] = []
+    monkeypatch.setattr(Index, "encoder", property(lambda _: loaded.append("it")))
+    assert found(capsys, query, "--method", "dense") == [] and not loaded
+    assert found(capsys, "leave", "--method", "dense") and loaded
+
+
 def test_stats_and_check(built: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run("index", "stats", "idx") == 0
     out = capsys.readouterr().out

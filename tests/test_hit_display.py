@@ -33,7 +33,7 @@ def printed(width: int, *, terminal: bool = False, whole: bool = False, cited: t
 def test_a_hit_says_where_it_is_from_and_how_well_it_fits() -> None:
     lines = printed(100).splitlines()
     assert lines[0] == "  1 handbook/leave.md:12  page 3  Work > Leave" + " " * 31 + "fused 0.900  bm25 7.250"
-    assert lines[1].startswith("    # Leave Thirty days of leave a year. More words")
+    assert lines[1].startswith("    # Leave · Thirty days of leave a year. More words")
     assert lines[1:5][-1].endswith("…") and lines[5] == ""
     assert lines[6].startswith("  2 evil.md") and lines[6].endswith("score 0.500")
     assert lines[7] == "    \ufffd[2Jgone [bold]leave[/bold] :smile:"

@@ -41,6 +41,13 @@ def test_the_piece_with_the_most_words_is_shown() -> None:
     assert excerpt.startswith("…") and excerpt.endswith("…") and 100 < len(excerpt) <= 202
 
 
+def test_headings_and_paragraphs_do_not_run_into_each_other() -> None:
+    assert marked("leave", "# Leave\n\nThirty days\nof leave.\n \n\nAsk first.\n") == (
+        "# Leave · Thirty days of leave. · Ask first.",
+        ["Leave", "leave"],
+    )
+
+
 def test_a_text_that_fits_is_shown_whole() -> None:
     assert marked("leave", "Thirty days of leave.", 21) == ("Thirty days of leave.", ["leave"])
 
