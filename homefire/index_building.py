@@ -5,7 +5,6 @@ Knows no terminal but its progress bar.
 
 from __future__ import annotations
 
-import shutil
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -18,6 +17,7 @@ from homefire.retrieval.chunks import Chunker
 from homefire.retrieval.encoder import Encoder, HashEncoder
 from homefire.retrieval.index import Index
 from homefire.retrieval.index_manifest import Manifest
+from homefire.retrieval.index_store import IndexStore
 from homefire.retrieval.reading import Skipped
 from homefire.retrieval.sentence_encoder import SentenceEncoder
 from homefire.retrieval.token_encoder import ColbertEncoder
@@ -116,7 +116,7 @@ def _built(directory: Path, corpus: Corpus, wanted: Wanted) -> tuple[Index, Chan
         return index, _updated(index, corpus, prune=True)
     except InputError:
         if not len(index):
-            shutil.rmtree(directory, ignore_errors=True)
+            IndexStore(directory).remove()
         raise
 
 

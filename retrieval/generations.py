@@ -32,6 +32,9 @@ MANIFEST = "manifest.json"
 COPY = "manifest.copy.json"
 """What the manifest said last, for the case that it is lost."""
 
+LOCK = ".lock"
+"""Held by the one that writes."""
+
 WAIT_SECONDS = 60.0
 """How long a writer waits for another by default."""
 
@@ -142,7 +145,7 @@ class Generations:
             InputError: another one still writes after that time; or as `read`, unless `fresh`.
             DiskError: the directory cannot be written.
         """
-        lock = FileLock(self.directory / ".lock")
+        lock = FileLock(self.directory / LOCK)
         try:
             self.directory.mkdir(parents=True, exist_ok=True)
             self._acquire(lock, wait)

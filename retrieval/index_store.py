@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from homefire.errors import InputError
 from homefire.retrieval.encoded import Encoded
 from homefire.retrieval.format_1 import FOLDERS_1, FORMAT_1, OldIndex, read_format_1
-from homefire.retrieval.generations import MANIFEST, WAIT_SECONDS, Generations, Writer
+from homefire.retrieval.generations import COPY, LOCK, MANIFEST, WAIT_SECONDS, Generations, Writer
 from homefire.retrieval.index_manifest import FOLDERS, FORMAT, EncoderEntry
 from homefire.retrieval.index_plan import planned
 from homefire.retrieval.index_writer import IndexWriter
@@ -96,9 +96,10 @@ class IndexStore:
         """Holds the lock for a block that puts a new index in the place of whatever there is.
 
         Raises:
-            InputError: another one writes.
+            InputError: another one writes, or a manifest of something else is there.
             DiskError: the directory cannot be written.
         """
+        self._require_no_other()
         with self.generations.writing(fresh=True, wait=wait) as writer:
             try:
                 was_old = self.is_old()
@@ -107,6 +108,29 @@ class IndexStore:
             yield writer
             if was_old:
                 self._remove_old()
+
+    def remove(self) -> None:
+        """Removes the files of the index, and the directory if it holds nothing else."""
+        for name in (MANIFEST, COPY, *FOLDERS, LOCK):
+            remove(self.directory / name)
+        with suppress(OSError):
+            self.directory.rmdir()
+
+    def _require_no_other(self) -> None:
+        """Programs of all kinds keep a `manifest.json`; a damaged one of an index is not alone.
+
+        Raises:
+            InputError: it is of something else.
+        """
+        try:
+            self.generations.values()
+        except InputError as error:
+            alone = not any((self.directory / name).exists() for name in (COPY, "segments")) and not any(self.directory.glob(FOLDERS_1))
+            if (self.directory / MANIFEST).exists() and alone:
+                raise InputError(
+                    f"The folder {str(self.directory)!r} has a {MANIFEST} that is of no index. Name another folder for the index, or take "
+                    "that file out."
+                ) from error
 
     def _remove_old(self) -> None:
         for path in self.directory.glob(FOLDERS_1):

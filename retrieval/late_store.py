@@ -12,7 +12,7 @@ from threading import Lock
 from typing import TYPE_CHECKING, Literal, TypeAlias, TypeVar
 
 from homefire.errors import InputError
-from homefire.retrieval.generations import Generations
+from homefire.retrieval.generations import MANIFEST, Generations
 from homefire.retrieval.late_change import LateChange
 from homefire.retrieval.late_check import StoreCheck, check_store
 from homefire.retrieval.late_results import IdHit, StoreStats, ranked, stats_of
@@ -85,9 +85,10 @@ class LateInteractionStore:
             )
         generations = _generations(folder)
         with generations.writing(fresh=True) as writer:
-            if writer.state is not None:
+            if (folder / MANIFEST).exists():
+                what = "a store" if writer.state is not None else f"a {MANIFEST} that is of no store, or damaged,"
                 raise InputError(
-                    f"There is a store in {str(folder)!r} already; open it with LateInteractionStore.open, or take another folder."
+                    f"There is {what} in {str(folder)!r} already; open it with LateInteractionStore.open, or take another folder."
                 )
             settings = StoreSettings(dim=dim, bits=bits, pool_factor=pool_factor, encoder=encoder, seed=seed)
             state = writer.commit(StoreManifest(settings=settings).content(), set())

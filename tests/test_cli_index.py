@@ -250,6 +250,17 @@ def test_what_is_refused(folder: Path, capsys: pytest.CaptureFixture[str], argum
     assert [path for path in sorted(folder.rglob("*")) if path not in before and "home" not in path.parts] == []
 
 
+def test_a_build_that_fails_leaves_what_is_not_the_indexs(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A folder with hidden files only counts as empty."""
+    (folder / "bad").mkdir()
+    (folder / "bad" / "b.md").write_bytes(b"")
+    (folder / "repo" / ".git").mkdir(parents=True)
+    (folder / "repo" / ".git" / "HEAD").write_text("mine", encoding="utf-8")
+    assert run("index", "build", "repo", "bad", "--encoder", "hash") == 2
+    assert "None of the 1 files could be read" in capsys.readouterr().err
+    assert [path.name for path in sorted((folder / "repo").rglob("*"))] == [".git", "HEAD"]
+
+
 def test_a_build_that_is_interrupted_goes_on(folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     from homefire.retrieval import index_writer
 

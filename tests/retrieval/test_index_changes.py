@@ -75,6 +75,16 @@ def test_folders_of_the_same_names_and_odd_directories_are_safe(tmp_path: Path) 
     assert len(list(directory.rglob("mine.txt"))) == 4
 
 
+@pytest.mark.parametrize("text", ['{"name": "an app", "icons": []}', "[]", "no JSON"])
+def test_a_manifest_of_another_program_is_never_replaced(tmp_path: Path, text: str) -> None:
+    (tmp_path / "manifest.json").write_text(text, encoding="utf-8")
+    for make in (lambda: Index.build(tmp_path, numbered(3), HashEncoder(16)), lambda: Index.create(tmp_path, HashEncoder(16))):
+        with pytest.raises(InputError, match=r"has a manifest\.json that is of no index. Name another folder"):
+            make()
+    assert [path.name for path in tmp_path.iterdir()] == ["manifest.json"]
+    assert (tmp_path / "manifest.json").read_text(encoding="utf-8") == text
+
+
 def test_an_update_takes_in_what_is_new_or_changed_and_skips_the_rest(tmp_path: Path) -> None:
     index = Index.create(tmp_path, HashEncoder())
     first = index.update(documents())

@@ -11,9 +11,12 @@ import pytest
 
 from homefire.errors import InputError
 from homefire.retrieval import late_training
+from homefire.retrieval.encoder import HashEncoder
+from homefire.retrieval.index import Index
 from homefire.retrieval.late_search import Effort
 from homefire.retrieval.late_store import IdHit, LateInteractionStore
 from homefire.retrieval.maxsim import maxsim
+from homefire.retrieval.passage import Passage
 from homefire.retrieval.token_vectors import TokenVectors
 from tests.late_data import IDS, PASSAGES, filled, questions, texts, unit
 
@@ -223,6 +226,10 @@ def test_what_is_no_store_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="has vectors of the encoder 'mine', but 'other' was given"):
         LateInteractionStore.open(tmp_path / "store", encoder="other")
     assert LateInteractionStore.open(tmp_path / "store", encoder="mine").settings.encoder == "mine"
+    Index.build(tmp_path / "index", [Passage(id="a", text="a cat", source="s")], HashEncoder(16))
+    with pytest.raises(InputError, match=r"There is a manifest\.json that is of no store"):
+        LateInteractionStore.create(tmp_path / "index", 24)
+    assert len(Index.open(tmp_path / "index")) == 1
 
 
 def test_readers_keep_their_state_until_they_refresh(tmp_path: Path) -> None:
