@@ -9,6 +9,7 @@ memory maps and open files outlive their removal, and a reader that finds a file
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
@@ -26,7 +27,7 @@ from filelock import FileLock, Timeout
 from homefire.configs.console import note
 from homefire.configs.home import atomic_directory, write_atomic
 from homefire.errors import DiskError, InputError
-from homefire.retrieval.stored_files import FileRecord, State, described, problems, record_of, remove
+from homefire.retrieval.stored_files import FileProblem, FileRecord, State, described, problems, record_of, remove
 
 MANIFEST = "manifest.json"
 COPY = "manifest.copy.json"
@@ -47,7 +48,10 @@ _NAME = re.compile(r"[a-z0-9_]+(/[A-Za-z0-9_][A-Za-z0-9_.-]*)+")
 _ENTRY = re.compile(r"\.?[0-9]{6,}-[0-9a-f]{8}(\..*)?|\.probe-[0-9a-f]{8}")
 """Names that a writer gives, whole or half-written: nothing else in the folders is ever removed."""
 
-_OWN = ("format", "generation", "commit", "files")
+_SEAL = "sha256"
+"""Key of the manifest's own checksum; manifests of before have none."""
+
+_OWN = ("format", "generation", "commit", "files", _SEAL)
 """Keys of a manifest that are not its owner's."""
 
 T = TypeVar("T")
@@ -129,6 +133,20 @@ class Generations:
                 if self.read().commit == state.commit:
                     raise self.damaged(f"{error.filename or error}, which {MANIFEST} names, is missing") from error
 
+    def checked(self) -> tuple[State, list[FileProblem]]:
+        """The newest state, and those of its files that are not what was written; every file is read.
+
+        A writer may remove files meanwhile; then the newer state is looked at.
+
+        Raises:
+            InputError: as `read`.
+        """
+        while True:
+            state = self.read()
+            found = list(problems(self.directory, state))
+            if not found or self.read().commit == state.commit:
+                return state, found
+
     def damaged(self, what: str) -> InputError:
         """The error for damage: `what` is a part of a sentence, as in "vectors.npy is missing"."""
         return InputError(f"The {self.what} {str(self.directory)!r} is damaged: {what}. {self.remedy}")
@@ -202,6 +220,8 @@ class Generations:
         for name in files:
             if not _NAME.fullmatch(name) or name.split("/")[0] not in self.folders:
                 raise self.damaged(f"{MANIFEST} names {name!r}, which no {self.what} has")
+        if values.get(_SEAL, _seal(values)) != _seal(values):
+            raise self.damaged(f"{MANIFEST} is not what was written")
         return state
 
     def _unwritable(self, error: BaseException) -> DiskError:
@@ -258,7 +278,7 @@ class Writer:
         """Makes a new state the directory's, and removes what it does not name.
 
         Args:
-            content: The owner's part of the manifest: values of JSON, under keys other than format, generation, commit and files.
+            content: The owner's part of the manifest: values of JSON, under keys other than format, generation, commit, files and sha256.
             names: The folders and files that it consists of, from this writer or from the state before.
 
         Raises:
@@ -269,7 +289,8 @@ class Writer:
         generation = 1 if self.state is None else self.state.generation + 1
         state = State(generation=generation, commit=secrets.token_hex(8), content=dict(content), files=files)
         own = {"format": self._generations.format, "generation": generation, "commit": state.commit}
-        text = json.dumps(own | dict(content) | {"files": {name: asdict(record) for name, record in files.items()}}, indent=1)
+        values = own | dict(content) | {"files": {name: asdict(record) for name, record in files.items()}}
+        text = json.dumps(values | {_SEAL: _seal(values)}, indent=1)
         self._put(MANIFEST, text)
         self.state, self._written = state, {}
         with suppress(DiskError):
@@ -321,6 +342,11 @@ class Writer:
         for pattern in (f".{MANIFEST.split('.')[0]}.*tmp-*", f".probe-{'[0-9a-f]' * 8}"):
             for path in self._generations.directory.glob(pattern):
                 remove(path)
+
+
+def _seal(values: Mapping[str, Any]) -> str:
+    """Checksum of a manifest's values, whatever their order and the blanks between them."""
+    return hashlib.sha256(json.dumps({key: value for key, value in values.items() if key != _SEAL}, sort_keys=True).encode()).hexdigest()
 
 
 def _entry(file: str) -> str:

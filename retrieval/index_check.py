@@ -78,9 +78,9 @@ def check_index(
         if store.is_old():
             store.old()
             return CheckReport(problems=())
-        state = store.generations.read()
+        state, wrong = store.generations.checked()
         manifest_of(state)
-        found = tuple(f"{one.name} {one.what}" for one in problems(store.directory, state))
+        found = tuple(f"{one.name} {one.what}" for one in wrong)
     except (InputError, ValueError) as error:
         if not (store.directory / COPY).is_file():
             raise

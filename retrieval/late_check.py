@@ -42,8 +42,7 @@ def check_store(generations: Generations, *, repair: bool) -> StoreCheck:
         DiskError: the directory cannot be written.
     """
     try:
-        state = generations.read()
-        found = [f"{problem.name} {problem.what}" for problem in problems(generations.directory, state)]
+        found = [f"{problem.name} {problem.what}" for problem in generations.checked()[1]]
     except InputError as error:
         if not (generations.directory / COPY).is_file():
             raise

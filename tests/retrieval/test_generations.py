@@ -8,13 +8,15 @@ import resource
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from homefire.errors import DiskError, InputError
+from homefire.retrieval import generations as module
 from homefire.retrieval.generations import COPY, MANIFEST, Generations
-from homefire.retrieval.stored_files import State, problems
+from homefire.retrieval.stored_files import FileProblem, State, problems
 
 
 def generations(directory: Path) -> Generations:
@@ -141,6 +143,40 @@ def test_a_manifest_that_cannot_be_read_is_damage_and_its_copy_mends_it(tmp_path
     with box.writing(fresh=True) as writer:
         assert writer.restore() == state
     assert text_of(box) == "one"
+
+
+def test_any_changed_byte_of_the_manifest_is_damage(tmp_path: Path) -> None:
+    """The copy mends it, and nothing that it names was removed. The checksum's own name is not tried: owners refuse keys of other names."""
+    box = generations(tmp_path)
+    state = put(box, "one", fresh=True)
+    data = (tmp_path / MANIFEST).read_bytes()
+    name = data.rindex(b"sha256")
+    for place in [*range(name), *range(name + len("sha256"), len(data))]:
+        harmed = data[:place] + bytes([data[place] ^ 1]) + data[place + 1 :]
+        (tmp_path / MANIFEST).write_bytes(harmed)
+        with pytest.raises(InputError, match=r"is damaged|has format 3"):
+            box.read()
+        if place % 40 == 0:
+            with box.writing(fresh=True) as writer:
+                assert writer.restore() == state
+            assert text_of(box) == "one"
+
+
+def test_a_check_is_not_misled_by_a_writer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A commit between the reading of the manifest and that of the files, which are gone then."""
+    box = generations(tmp_path)
+    put(box, "one", fresh=True)
+    texts = iter(["two", "three"])
+
+    def late(directory: Path, state: State) -> Iterator[FileProblem]:
+        if text := next(texts, None):
+            put(box, text)
+        return problems(directory, state)
+
+    monkeypatch.setattr(module, "problems", late)
+    state, found = box.checked()
+    assert found == []
+    assert (tmp_path / state.content["part"] / "text").read_text(encoding="utf-8") == "three"
 
 
 def test_another_format_and_no_manifest_are_refused(tmp_path: Path) -> None:
