@@ -106,6 +106,7 @@ class Embeddings:
         """Writes passages and vectors into a folder, in place of the embeddings that may be there; the embedder is not saved.
 
         Raises:
+            InputError: the folder holds something else, such as an index.
             DiskError: the folder cannot be written.
         """
         with self._adding:

@@ -16,6 +16,8 @@ from homefire.errors import ConfigError, DiskError, InputError
 from homefire.modules.embeddings import Embeddings, EmbeddingsWithScores
 from homefire.modules.rag import RAG
 from homefire.retrieval.encoder import HashEncoder, Vectors
+from homefire.retrieval.index import Index
+from homefire.retrieval.passage import Passage
 
 CORPUS = ["Cats purr at night.", "Bread needs flour and water.", "Trains run on rails.", "Cats and trains are late."]
 
@@ -78,7 +80,35 @@ def test_a_folder_of_dspys_own(tmp_path: Path) -> None:
     config = {"k": 2, "normalize": True, "corpus": CORPUS, "has_faiss_index": False}
     (tmp_path / "config.json").write_text(json.dumps(config))
     np.save(tmp_path / "corpus_embeddings.npy", words(CORPUS).astype(np.float64))
-    assert Embeddings.from_saved(tmp_path, words)("flour").indices[0] == 1
+    search = Embeddings.from_saved(tmp_path, words)
+    assert search("flour").indices[0] == 1
+    search.add(["More flour."])
+    search.save(tmp_path)
+    assert len(Embeddings.from_saved(tmp_path, words)) == 5, "what was saved last is read"
+
+
+@pytest.mark.parametrize("text", ['{"name": "an app", "icons": []}', "[]", "no JSON"])
+def test_a_folder_of_something_else_is_neither_read_nor_replaced(tmp_path: Path, text: str) -> None:
+    index = Index.build(tmp_path / "index", [Passage(id="a", text="a cat", source="s")], HashEncoder(16))
+    (tmp_path / "app").mkdir()
+    (tmp_path / "app" / "manifest.json").write_text(text)
+    for folder in (index.directory, tmp_path / "app"):
+        with pytest.raises(InputError, match=r"holds no embeddings but something else with a manifest\.json\. Name another folder"):
+            Embeddings(CORPUS, words).save(folder)
+        with pytest.raises(InputError, match="holds no embeddings"):
+            Embeddings.from_saved(folder, words)
+    assert (tmp_path / "app" / "manifest.json").read_text() == text
+    assert index("cat", k=1) and not index.refresh() and len(Index.open(index.directory)) == 1
+
+
+def test_damaged_embeddings_are_saved_anew(tmp_path: Path) -> None:
+    search = Embeddings(CORPUS, words)
+    search.save(tmp_path)
+    (tmp_path / "manifest.json").write_text("{")
+    with pytest.raises(InputError, match=r"damaged.*anew"):
+        Embeddings.from_saved(tmp_path, words)
+    search.save(tmp_path)
+    assert len(Embeddings.from_saved(tmp_path, words)) == 4
 
 
 def test_another_embedder_or_damage_is_an_error(tmp_path: Path) -> None:
@@ -90,6 +120,8 @@ def test_another_embedder_or_damage_is_an_error(tmp_path: Path) -> None:
         Embeddings.from_saved(tmp_path / "saved", lambda texts: -words(texts))
     with pytest.raises(InputError, match="no embeddings in"):
         Embeddings.from_saved(tmp_path / "nothing", words)
+    with pytest.raises(InputError, match=r"There are no embeddings in .* save them there"):
+        Embeddings.from_saved(__file__, words)
     (vectors,) = (tmp_path / "saved").glob("parts/*/vectors.npy")
     whole = vectors.read_bytes()
     vectors.write_bytes(whole[:-8])
