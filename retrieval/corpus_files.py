@@ -42,7 +42,7 @@ def _escaped(found: re.Match[str]) -> str:
 def files_below(folder: Path, shown: Path, suffixes: Collection[str], skip: Callable[[str, str], None]) -> list[CorpusFile]:
     """All files with one of the endings below a folder, in the order of their sources.
 
-    Hidden files and folders are left out, and folders of installed packages. Links to files are followed; a link to a folder is not, so
+    Hidden files and folders are left out, and folders of installed packages and of indexes. Links to files are followed; a link to a folder is not, so
     that no loop and no foreign folder is read.
 
     Args:
@@ -62,10 +62,15 @@ def files_below(folder: Path, shown: Path, suffixes: Collection[str], skip: Call
     for top, folders, names in os.walk(folder, onerror=failed):
         here = Path(top)
         for name in list(folders):
-            if name.startswith(".") or name in _INSTALLED or os.path.exists(here / name / "pyvenv.cfg"):
+            if name.startswith(".") or name in _INSTALLED or _is_made(here / name):
                 folders.remove(name)
             elif (here / name).is_symlink():
                 skip(named(here / name), "it is a link to a folder, which is not followed. Name that folder too, if it is to be read.")
         visible = [here / name for name in names if not name.startswith(".")]
         found += [CorpusFile(named(path), path) for path in visible if path.suffix.lower() in suffixes]
     return sorted(found, key=lambda file: file.source)
+
+
+def _is_made(folder: Path) -> bool:
+    """Whether a program filled a folder with what is not the user's: it is a virtual environment, or an index."""
+    return (folder / "pyvenv.cfg").exists() or ((folder / "manifest.json").exists() and (folder / "segments").is_dir())

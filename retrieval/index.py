@@ -330,7 +330,8 @@ class Index(SingleQuery):
     def _writing(self) -> Iterator[IndexWriter]:
         with self._store.writing(self.wait_seconds) as (lock, snapshot):
             self._require_same_encoders(snapshot)
-            self._snapshot = snapshot
+            with self._refreshing:
+                self._snapshot = snapshot
             yield IndexWriter(self.directory, lock, snapshot.manifest, snapshot, self._encoders.passages)
 
     def _require_same_encoders(self, new: Snapshot) -> None:
@@ -340,8 +341,9 @@ class Index(SingleQuery):
 
     def _commit(self, writer: IndexWriter) -> None:
         if writer.flush():
-            self._snapshot = writer.commit()
-            self._mark = self._store.mark()
+            snapshot = writer.commit()
+            with self._refreshing:  # a refresh that opened the state before must not come after
+                self._snapshot, self._mark = snapshot, self._store.mark()
 
     def _chunker(self) -> Chunker:
         return _chunker(self.manifest, self.encoder if self.manifest.encoder else None)

@@ -131,6 +131,8 @@ def search(
     """
     if isinstance(queries, str):
         raise InputError(f"search takes a list of queries but was given the string {queries!r}; write search([query], k).")
+    if foreign := [query for query in queries if not isinstance(query, str)]:
+        raise InputError(f"A query is {foreign[0]!r:.80}, which is {type(foreign[0]).__name__}; expected a text.")
     if isinstance(k, bool) or not isinstance(k, int) or k < 1:
         raise InputError(f"k is {k!r}; it must be a whole number, at least 1.")
     method = _checked_method(snapshot, method)

@@ -123,14 +123,15 @@ class IndexStore:
             InputError: it is of something else.
         """
         try:
-            self.generations.values()
-        except InputError as error:
+            others = not self.generations.values().keys() & {"methods", "encoder"}
+        except InputError:
             alone = not any((self.directory / name).exists() for name in (COPY, "segments")) and not any(self.directory.glob(FOLDERS_1))
-            if (self.directory / MANIFEST).exists() and alone:
-                raise InputError(
-                    f"The folder {str(self.directory)!r} has a {MANIFEST} that is of no index. Name another folder for the index, or take "
-                    "that file out."
-                ) from error
+            others = (self.directory / MANIFEST).exists() and alone
+        if others:
+            raise InputError(
+                f"The folder {str(self.directory)!r} has a {MANIFEST} that is of no index. Name another folder for the index, or take "
+                "that file out."
+            )
 
     def _remove_old(self) -> None:
         for path in self.directory.glob(FOLDERS_1):

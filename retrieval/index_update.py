@@ -115,7 +115,7 @@ def _groups(documents: Iterable[Document]) -> Iterator[list[Document]]:
     characters = 0
     try:
         for document in documents:
-            group.append(document)
+            group.append(_checked(document))
             characters += len(document.text)
             if len(group) == _AT_ONCE or characters >= _CHARACTERS:
                 yield group
@@ -138,7 +138,26 @@ def add_all(writer: IndexWriter, items: Iterable[Passage | Document], chunker: C
             writer.add([item])
         elif isinstance(item, Document) and chunker is not None:
             cut = cut or chunker()
-            writer.add(cut.passages(item), {item.source: item.digest})
+            writer.add(cut.passages(_checked(item)), {item.source: item.digest})
         else:
             wanted = "passages; documents go to update()" if chunker is None else "passages and documents"
             raise InputError(f"An item is {type(item).__name__} {item!r:.80}; expected {wanted}.")
+
+
+def _checked(item: object) -> Document:
+    """The document, if it can be cut and found again.
+
+    Raises:
+        InputError: it is none; or its source, its text or a name in its metadata is no text, as a path is none.
+    """
+    if not isinstance(item, Document):
+        raise InputError(f"An item is {type(item).__name__} {item!r:.80}; expected documents; passages go to add().")
+    values: list[tuple[str, object]] = [
+        ("source", item.source),
+        ("text", item.text),
+        *(("name in the metadata", key) for key in item.metadata),
+    ]
+    for name, value in values:
+        if not isinstance(value, str):
+            raise InputError(f"A document has the {name} {value!r:.80}, which is {type(value).__name__}; expected a text: str(...).")
+    return item

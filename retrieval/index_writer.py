@@ -112,10 +112,12 @@ class IndexWriter:
             digests: What the documents were that end with these passages.
 
         Raises:
-            InputError: an id stands for two different texts, or metadata cannot be saved.
+            InputError: an id stands for two different texts, id, text or source is no text, or metadata cannot be saved.
             DiskError: the disk is full.
         """
         for passage in passages:
+            if not all(isinstance(value, str) for value in (passage.id, passage.text, passage.source)):
+                raise InputError(f"Id, text and source of a passage are texts (str); expected no {passage!r:.200}.")
             if len(self._waiting) >= self._most:
                 self._flush()
             self._waiting.append(passage)

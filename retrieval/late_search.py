@@ -40,11 +40,11 @@ class Effort:
     """Centroids whose lists are looked into for each token of the query."""
     near: int = 4
     """Of these, the centroids whose tokens count as near to it."""
-    guessed: int = 384
+    guessed: int = 1024
     """Listed rows whose near tokens are compared by the heads of their residuals."""
     scored: int = 32
     """Rows whose vectors are decoded and compared in full; twice as many as are wanted, if that is more."""
-    listed_behind: float = 0.3
+    listed_behind: float = 0.27
     """Listed rows that are behind the best one by more than this share of its score are left out while twice `scored` stay."""
     guessed_behind: float = 0.25
     """The same of those that were guessed, while three quarters of `scored` stay. A large number leaves out none."""

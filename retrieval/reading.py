@@ -104,8 +104,8 @@ def read_documents(
     """Reads files, and all files that can be read below folders: in the order given, below a folder in the order of their names.
 
     Text (.txt, .md, .rst and so on), HTML, PDF and DOCX (with the extra `documents`) and docstrings (.py) give a document a file; JSON
-    Lines and CSV give one a row, see `read_jsonl`. Hidden files below a folder, folders of installed packages and links to folders are left
-    out. Files are read one at a time, each as it was at one moment.
+    Lines and CSV give one a row, see `read_jsonl`. Hidden files below a folder, folders of installed packages and of indexes, and links to
+    folders are left out. Files are read one at a time, each as it was at one moment.
 
     Args:
         paths: Files and folders.

@@ -85,8 +85,6 @@ def merge_segments(folder: Path, segments: Sequence[Segment], keep: Sequence[npt
     Raises:
         DiskError: the disk is full.
     """
-    import numpy as np
-
     merge_passages(folder, [segment.table for segment in segments], keep)
     masks = [mask[: segment.table.rows] for segment, mask in zip(segments, keep, strict=True)]
     if not any(mask.any() for mask in masks):
@@ -94,7 +92,7 @@ def merge_segments(folder: Path, segments: Sequence[Segment], keep: Sequence[npt
     dense = [(segment.dense.vectors, mask) for segment, mask in zip(segments, masks, strict=True) if segment.dense]
     if dense:
         (folder / DENSE).mkdir()
-        write_dense(folder / DENSE, np.concatenate([vectors if mask.all() else vectors[mask] for vectors, mask in dense]))
+        write_dense(folder / DENSE, [vectors if mask.all() else vectors[mask] for vectors, mask in dense])
     terms = [(segment.terms, mask) for segment, mask in zip(segments, masks, strict=True) if segment.terms]
     if terms:
         (folder / TERMS).mkdir()

@@ -17,6 +17,7 @@ from homefire.modules.embeddings import Embeddings, EmbeddingsWithScores
 from homefire.modules.rag import RAG
 from homefire.retrieval.encoder import HashEncoder, Vectors
 from homefire.retrieval.index import Index
+from homefire.retrieval.late_store import LateInteractionStore
 from homefire.retrieval.passage import Passage
 
 CORPUS = ["Cats purr at night.", "Bread needs flour and water.", "Trains run on rails.", "Cats and trains are late."]
@@ -99,6 +100,16 @@ def test_a_folder_of_something_else_is_neither_read_nor_replaced(tmp_path: Path,
             Embeddings.from_saved(folder, words)
     assert (tmp_path / "app" / "manifest.json").read_text() == text
     assert index("cat", k=1) and not index.refresh() and len(Index.open(index.directory)) == 1
+
+
+def test_no_index_is_built_over_what_else_homefire_keeps(tmp_path: Path) -> None:
+    Embeddings(CORPUS, words).save(tmp_path / "saved")
+    LateInteractionStore.create(tmp_path / "store", 24)
+    for folder in (tmp_path / "saved", tmp_path / "store"):
+        with pytest.raises(InputError, match=r"a manifest\.json that is of no index"):
+            Index.build(folder, [Passage(id="a", text="a cat", source="s")], HashEncoder(16))
+    assert len(Embeddings.from_saved(tmp_path / "saved", words)) == 4
+    assert len(LateInteractionStore.open(tmp_path / "store")) == 0
 
 
 def test_damaged_embeddings_are_saved_anew(tmp_path: Path) -> None:

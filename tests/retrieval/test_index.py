@@ -14,6 +14,7 @@ import pytest
 import Stemmer
 
 from homefire.errors import DiskError, InputError, MissingExtra
+from homefire.retrieval.document import Document
 from homefire.retrieval.encoder import HashEncoder, Vectors
 from homefire.retrieval.fusion import reciprocal_rank
 from homefire.retrieval.index import Index
@@ -172,6 +173,8 @@ def test_wrong_searches_are_refused(tmp_path: Path) -> None:
         index.search(["cat"], method="bm52")
     with pytest.raises(InputError, match=r"method is 'late'.* This index has dense"):
         index.search(["cat"], method="late")
+    with pytest.raises(InputError, match=r"A query is 3, which is int; expected a text"):
+        index.search(["cat", 3])  # type: ignore[list-item]
 
 
 def test_wrong_builds_are_refused(tmp_path: Path) -> None:
@@ -191,6 +194,15 @@ def test_wrong_builds_are_refused(tmp_path: Path) -> None:
         Index.build(tmp_path, ["cat"], HashEncoder())  # type: ignore[list-item]
     with pytest.raises(InputError, match="Metadata values"):
         Index.build(tmp_path, [Passage(id="x", text="a", source="s", metadata={"when": b"1"})], HashEncoder())  # type: ignore[dict-item]
+    for item, said in (
+        (Document(Path("a.md"), "text"), r"has the source .*a\.md.*, which is .*Path; expected a text: str"),  # type: ignore[arg-type]
+        (Document("a.md", b"text"), "has the text b'text', which is bytes"),  # type: ignore[arg-type]
+        (Document("a.md", "text", {1: "a", "b": "c"}), "has the name in the metadata 1, which is int"),  # type: ignore[dict-item]
+        (Passage(id=1, text="a", source="s"), r"are texts \(str\); expected no Passage\(id=1"),  # type: ignore[arg-type]
+        (Passage(id="1", text="a", source=Path("s")), r"are texts \(str\); expected no Passage\(id='1'"),  # type: ignore[arg-type]
+    ):
+        with pytest.raises(InputError, match=said):
+            Index.build(tmp_path, [item], HashEncoder())
     assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == [".lock"]
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import tracemalloc
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from threading import Thread, current_thread
 
 import pytest
 
@@ -16,6 +18,7 @@ from homefire.retrieval.encoder import HashEncoder, Vectors
 from homefire.retrieval.index import Index
 from homefire.retrieval.passage import Passage
 from homefire.retrieval.reading import Skipped, Unread
+from homefire.retrieval.snapshot import Opened, Snapshot
 from tests.retrieval.index_samples import HashTokens, found, ids, numbered, passages
 
 DOCUMENTS = {"a.md": "The cat sat on the mat.", "b.md": "Dogs bark at the moon.", "c.md": "Rain falls in spain."}
@@ -132,6 +135,15 @@ def test_what_a_changed_document_keeps_is_not_encoded_again(tmp_path: Path) -> N
         assert {hit.passage.id: hit.passage for hit in ours} == {hit.passage.id: hit.passage for hit in theirs}
 
 
+def test_an_update_takes_documents_only(tmp_path: Path) -> None:
+    index = Index.create(tmp_path, HashEncoder(16))
+    with pytest.raises(InputError, match=r"An item is Passage .*; expected documents; passages go to add\(\)"):
+        index.update(numbered(1), progress=False)  # type: ignore[arg-type]
+    with pytest.raises(InputError, match=r"has the source .*a\.md.*expected a text"):
+        index.update([Document(Path("a.md"), "text")], progress=False)  # type: ignore[arg-type]
+    assert len(Index.open(tmp_path)) == 0
+
+
 def test_pruning_removes_what_is_no_longer_there_but_never_all(tmp_path: Path) -> None:
     index = Index.build(tmp_path, documents(), HashEncoder())
     assert index.update(documents()[:2], prune=True).removed == 1
@@ -210,6 +222,40 @@ def test_compacting_drops_deleted_rows_and_changes_no_answer(tmp_path: Path) -> 
     index.compact()
     assert index.manifest.generation == generation
     assert folders(tmp_path) == {"segments": 1, "deleted": 0, "codecs": 0}
+
+
+def test_merging_does_not_gather_the_vectors_in_memory(tmp_path: Path) -> None:
+    index = Index.build(tmp_path, numbered(2000), HashEncoder(dim=1024), methods=["dense"])
+    index.add(numbered(2000, first=2000))
+    assert len(index.manifest.segments) == 2
+    tracemalloc.start()
+    index.compact()
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert len(index.manifest.segments) == 1
+    assert peak < 4000 * 1024 * 4 / 2, "bytes; half of the vectors"
+
+
+def test_a_refresh_in_one_thread_does_not_undo_what_another_one_wrote(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The refresh has opened a state, and is held up until the other thread has committed a newer one."""
+    index = Index.build(tmp_path, numbered(5), HashEncoder(16))
+    Index.open(tmp_path, HashEncoder(16)).add(numbered(5, first=5))
+    adding = Thread(target=lambda: index.add(numbered(5, first=10)))
+    real = index._store.open
+
+    def held_up(*opened: Opened) -> Snapshot:
+        snapshot = real(*opened)
+        if current_thread() is not adding:
+            adding.start()
+            while Index.open(tmp_path).manifest.generation == snapshot.manifest.generation:
+                adding.join(0.01)
+            adding.join(0.2)  # until it has ended, or waits for this refresh to end
+        return snapshot
+
+    monkeypatch.setattr(index._store, "open", held_up)
+    index.refresh()
+    adding.join()
+    assert len(index) == 15
 
 
 def test_many_small_additions_make_few_segments(tmp_path: Path) -> None:

@@ -16,6 +16,9 @@ import pytest
 from homefire.errors import InputError
 from homefire.retrieval.chunks import Chunker
 from homefire.retrieval.corpus_files import source_of
+from homefire.retrieval.encoder import HashEncoder
+from homefire.retrieval.index import Index
+from homefire.retrieval.passage import Passage
 from homefire.retrieval.reading import Skipped, find_files, read_documents, read_files, read_folder
 from homefire.retrieval.source_file import Unreadable, read_once
 from homefire.retrieval.token_spans import Words
@@ -237,6 +240,14 @@ def test_broken_files_do_not_keep_the_others_from_being_read(tmp_path: Path, cap
     assert [record.getMessage().split(":")[0] for record in caplog.records] == [
         *("a.pdf was skipped", "b.docx was skipped", "c.py was skipped", "d.jsonl was read in part")
     ]
+
+
+def test_an_index_among_the_files_is_not_read(tmp_path: Path) -> None:
+    write(tmp_path, a__txt="a", manifest__json="{}")
+    Index.build(tmp_path / "index", [Passage(id="a", text="a", source="a.txt")], HashEncoder(16))
+    assert list(tmp_path.rglob("sources.jsonl"))
+    texts, skipped = read(tmp_path)
+    assert (texts, skipped) == ({"a.txt": "a"}, {})
 
 
 def test_links_to_files_are_followed_and_links_to_folders_and_loops_are_not(tmp_path: Path) -> None:
