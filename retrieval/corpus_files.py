@@ -42,8 +42,8 @@ def _escaped(found: re.Match[str]) -> str:
 def files_below(folder: Path, shown: Path, suffixes: Collection[str], skip: Callable[[str, str], None]) -> list[CorpusFile]:
     """All files with one of the endings below a folder, in the order of their sources.
 
-    Hidden files and folders are left out, and folders of installed packages and of indexes. Links to files are followed; a link to a folder is not, so
-    that no loop and no foreign folder is read.
+    Hidden files and folders are left out, and folders of installed packages and of indexes. Links to files are followed; a link to a folder
+    is not, so that no loop and no foreign folder is read.
 
     Args:
         folder: Where to look.

@@ -330,8 +330,7 @@ class Index(SingleQuery):
     def _writing(self) -> Iterator[IndexWriter]:
         with self._store.writing(self.wait_seconds) as (lock, snapshot):
             self._require_same_encoders(snapshot)
-            with self._refreshing:
-                self._snapshot = snapshot
+            self._snapshot = snapshot
             yield IndexWriter(self.directory, lock, snapshot.manifest, snapshot, self._encoders.passages)
 
     def _require_same_encoders(self, new: Snapshot) -> None:
