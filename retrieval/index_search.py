@@ -6,7 +6,9 @@ Knows no file and no change: a snapshot and queries in, hits out. Rows are numbe
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Collection, Mapping, Sequence
+import sqlite3
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
@@ -60,28 +62,31 @@ class Search:
 
     def best(self, method: str, k: int) -> tuple[Scores, Rows]:
         """The `k` best rows for each query by one method, best first; scores and rows of shape `(n_queries, k)`."""
-        if method == "bm25":
-            masks = [mask for mask, view in zip(self.masks, self.snapshot.views, strict=True) if view.segment.terms]
-            return self.snapshot.bm25.search(self.queries, k, masks)
-        if method == "late":
-            return self._best([view.segment.tokens for view in self.snapshot.views], self._encoded.tokens, k)
-        return self._best([view.segment.dense for view in self.snapshot.views], self._encoded.vectors, k)
+        with _reading():
+            if method == "bm25":
+                masks = [mask for mask, view in zip(self.masks, self.snapshot.views, strict=True) if view.segment.terms]
+                return self.snapshot.bm25.search(self.queries, k, masks)
+            if method == "late":
+                return self._best([view.segment.tokens for view in self.snapshot.views], self._encoded.tokens, k)
+            return self._best([view.segment.dense for view in self.snapshot.views], self._encoded.vectors, k)
 
     def candidates(self, method: str, k: int) -> Rows:
         """About the `k` best rows for each query by one method, of shape `(n_queries, k)`, where `score` will say how good they are."""
         part = self.snapshot.views[0].segment.tokens
         if method == "late" and len(self.snapshot.views) == 1 and part is not None and part.report.codec:
             assert self._encoded.tokens is not None
-            return part.candidates(self._encoded.tokens, min(k, part.rows), self.masks[0])
+            with _reading():
+                return part.candidates(self._encoded.tokens, min(k, part.rows), self.masks[0])
         return self.best(method, k)[1]
 
     def score(self, method: str, rows: Rows) -> Scores:
         """The scores of some rows, `(n_queries, n)`, by one method; minus infinity for row -1."""
-        if method == "bm25":
-            return self.snapshot.bm25.score(self.queries, rows)
-        if method == "late":
-            return self._score([view.segment.tokens for view in self.snapshot.views], self._encoded.tokens, rows)
-        return self._score([view.segment.dense for view in self.snapshot.views], self._encoded.vectors, rows)
+        with _reading():
+            if method == "bm25":
+                return self.snapshot.bm25.score(self.queries, rows)
+            if method == "late":
+                return self._score([view.segment.tokens for view in self.snapshot.views], self._encoded.tokens, rows)
+            return self._score([view.segment.dense for view in self.snapshot.views], self._encoded.vectors, rows)
 
     def _best(self, parts: Sequence[Part | None], queries: Any, k: int) -> tuple[Scores, Rows]:
         import numpy as np
@@ -111,6 +116,22 @@ class Search:
             if part is not None and here.any():
                 scores = np.where(here, part.score(queries, np.where(here, rows - view.first, -1)), scores)
         return scores
+
+
+@contextmanager
+def _reading() -> Iterator[None]:
+    """Large files are not read when an index is opened, so a search may be the first to meet what is damaged in them.
+
+    Raises:
+        InputError: what it read there cannot be.
+    """
+    try:
+        yield
+    except (IndexError, ValueError, sqlite3.DatabaseError) as error:
+        raise InputError(
+            f"A file of the index seems to be damaged: a search read in it what cannot be ({type(error).__name__}: {error}). Find and mend "
+            "it with `homefire index check DIRECTORY --repair` or homefire.check_index(directory, repair=True)."
+        ) from error
 
 
 def search(
@@ -207,7 +228,8 @@ def _ranked(one: Search, method: str, k: int, fusion: Fusion) -> Ranked:
 
 def _hits(snapshot: Snapshot, ranked: Ranked) -> list[list[Hit]]:
     all_rows = ranked.rows.tolist()
-    passages = snapshot.fetch({row for some in all_rows for row in some if row >= 0})
+    with _reading():
+        passages = snapshot.fetch({row for some in all_rows for row in some if row >= 0})
     scores = ranked.scores[ranked.name].tolist()
     by_name = _by_name(ranked)
     return [

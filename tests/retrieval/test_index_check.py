@@ -112,6 +112,20 @@ def test_every_damage_to_every_file_is_found_and_mended_or_named(tmp_path: Path)
             old.write_bytes(data)
 
 
+@pytest.mark.parametrize(("name", "method"), [("codes.npy", "late"), ("rows.npy", "bm25"), ("passages.db", "dense")])
+def test_a_search_that_meets_damage_says_how_to_mend_it(tmp_path: Path, name: str, method: str) -> None:
+    """As in a large file, which nobody reads when the index is opened: here the damage comes later, in place."""
+    built(tmp_path)
+    index = opened(tmp_path)
+    [largest, *_] = sorted(tmp_path.rglob(name), key=lambda path: -path.stat().st_size)
+    with largest.open("r+b") as file:
+        file.seek(128)
+        file.write(b"\xff" * (largest.stat().st_size - 128))
+    for wanted in (method, "fused"):
+        with pytest.raises(InputError, match=r"A file of the index seems to be damaged: .*check_index\(directory, repair=True\)"):
+            index.search(["word13 word26 word39"], 5, method=wanted)
+
+
 @pytest.mark.parametrize("content", ["", "[]", "{", "{}", '{"format": 2, "count": 3}'])
 def test_a_damaged_manifest_is_refused_and_its_copy_mends_it(tmp_path: Path, content: str) -> None:
     before = answers(built(tmp_path))
