@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import os
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(no_args_is_help=True, help="Make documents searchable: build an index, change it, search it, serve it.")
 
-Paths = Annotated[list[Path], typer.Argument(metavar="PATH...", help="Files, and folders with all below them.", show_default=False)]
+Paths = Annotated[list[Path], typer.Argument(metavar="PATH", help="Files, and folders with all below them.", show_default=False)]
 Methods = Annotated[
     list[str] | None,
     typer.Option("--method", metavar="dense|bm25|late", help="Way of searching to have; default: all that there can be. Repeatable."),
@@ -54,9 +55,11 @@ def build_command(
 ) -> None:
     """Make the index equal to files and folders.
 
-    A new index is made; in one that is there unchanged documents are skipped, changed ones replaced and vanished ones removed. An
-    interrupted build goes on when the same command is run again. Reads text, Markdown, reStructuredText, HTML, PDF, DOCX, JSON Lines, CSV
-    and the docstrings of Python.
+    A new index is made; in one that is there unchanged documents are skipped,
+    changed ones replaced and vanished ones removed. An interrupted build goes
+    on when the same command is run again. Reads text, Markdown,
+    reStructuredText, HTML, PDF, DOCX, JSON Lines, CSV and the docstrings of
+    Python.
     """
     from homefire.index_building import Wanted, build
 
@@ -77,9 +80,7 @@ def add_command(index: IndexPath, paths: Paths, as_json: Json = False) -> None:
 @app.command("remove")
 def remove_command(
     index: IndexPath,
-    names: Annotated[
-        list[str], typer.Argument(metavar="ID...", help="Sources of documents, or ids of single passages.", show_default=False)
-    ],
+    names: Annotated[list[str], typer.Argument(metavar="ID", help="Sources of documents, or ids of single passages.", show_default=False)],
 ) -> None:
     """Remove documents by their sources, or passages by their ids."""
     from homefire.retrieval.index import Index
@@ -89,7 +90,9 @@ def remove_command(
     documents, passages = _sorted(opened, names)
     removed = opened.remove(documents)
     opened.delete(passages)
-    typer.echo(f"Removed {removed:,} document{'s' * (removed != 1)}, {before - len(opened):,} passages in all; {len(opened):,} are left.")
+    gone = before - len(opened)
+    words = [f"{count:,} {what}{'s' * (count != 1)}" for count, what in ((removed, "document"), (gone, "passage"))]
+    typer.echo(f"Removed {words[0]}, {words[1]} in all; {len(opened):,} left.")
 
 
 @app.command("stats")
@@ -144,6 +147,8 @@ def _show(report: BuildReport, as_json: bool) -> None:
 def _sorted(index: Index, names: list[str]) -> tuple[list[str], list[str]]:
     """Sources of documents, and ids of passages. A folder stands for all documents below it, a table for all of its rows.
 
+    A path means the same however it is written, as it does where documents are added.
+
     Raises:
         InputError: there is nothing of that name.
     """
@@ -152,7 +157,8 @@ def _sorted(index: Index, names: list[str]) -> tuple[list[str], list[str]]:
     passages: list[str] = []
     for name in names:
         plain = name.removesuffix("/")
-        found = {source for source in sources if source == plain or source.startswith((plain + "/", plain + "#"))}
+        ways = {plain, Path(os.path.relpath(plain)).as_posix()} if plain else set()
+        found = {source for source in sources for way in ways if source == way or source.startswith((way + "/", way + "#"))}
         if found:
             documents |= found
         elif index.get([name]):

@@ -58,7 +58,7 @@ def conditions(where: Where, known: Callable[[], Iterable[str]], stored: Callabl
                 near = difflib.get_close_matches(str(field), fields, 1)
                 raise InputError(
                     f"where names the field {field!r}, which no passage of the index has"
-                    f"{f'; did you mean {near[0]!r}' if near else ''}. There are {', '.join(fields[:20])}."
+                    f"{f'; did you mean {near[0]!r}?' if near else '.'} There are {', '.join(fields[:20])}."
                 )
     return [one for field, wanted in where.items() for one in _conditions(field, wanted, stored)]
 
@@ -73,7 +73,7 @@ def _conditions(field: str, wanted: Any, stored: Callable[[str], Any]) -> list[C
         if sign not in _COMPARISONS:
             near = difflib.get_close_matches(str(sign), _COMPARISONS, 1)
             raise InputError(
-                f"where compares {field!r} by {sign!r}{f'; did you mean {near[0]!r}' if near else ''}; expected {', '.join(_COMPARISONS)}."
+                f"where compares {field!r} by {sign!r}{f'; did you mean {near[0]!r}?' if near else '.'} Expected {', '.join(_COMPARISONS)}."
             )
         if sign == "in":
             if not _is_list(value) or len(value) > _MOST:

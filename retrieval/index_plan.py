@@ -121,8 +121,8 @@ def _checked(methods: Sequence[str], language: str) -> tuple[str, ...]:
     for method in methods:
         if method not in METHODS:
             near = difflib.get_close_matches(str(method), METHODS, 1)
-            hint = f"; did you mean {near[0]!r}" if near else ""
-            raise InputError(f"methods names {method!r}{hint}; expected some of {', '.join(METHODS)}. Their fusion comes by itself.")
+            hint = f"; did you mean {near[0]!r}?" if near else "."
+            raise InputError(f"methods names {method!r}{hint} Expected some of {', '.join(METHODS)}. Their fusion comes by itself.")
     if "bm25" in methods:
         Analyzer.of(language)
     return tuple(method for method in METHODS if method in methods)

@@ -186,7 +186,7 @@ def _checked_method(snapshot: Snapshot, method: str | None, argument: str = "met
     if method not in known:
         near = difflib.get_close_matches(str(method), known, 1)
         raise InputError(
-            f"{argument} is {method!r}{f'; did you mean {near[0]!r}' if near else ''}. This index has {', '.join(known)}. "
+            f"{argument} is {method!r}{f'; did you mean {near[0]!r}?' if near else '.'} This index has {', '.join(known)}. "
             "Build it again with other methods to have more."
         )
     return method

@@ -119,6 +119,24 @@ def test_paths_mean_the_same_however_they_are_written(built: Path, capsys: pytes
     assert told["changes"]["unchanged"] == told["documents"] == 5
 
 
+@pytest.mark.parametrize("name", ["./docs/leave.md", "docs//leave.md", "docs/../docs/leave.md", "{here}/docs/leave.md"])
+def test_a_document_is_removed_by_its_path_however_it_is_written(built: Path, capsys: pytest.CaptureFixture[str], name: str) -> None:
+    assert run("index", "remove", "idx", name.format(here=built)) == 0
+    assert "Removed 1 document, 1 passage in all; 4 left." in capsys.readouterr().out
+    assert run("index", "remove", "idx", name.format(here=built)) == 2
+    assert "holds no document" in capsys.readouterr().err
+
+
+def test_the_help_of_a_build_fits_a_terminal(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Typer breaks lines where the source does, and again where the terminal ends."""
+    monkeypatch.setenv("COLUMNS", "80")
+    assert run("index", "build", "--help") == 0
+    shown = [line.rstrip() for line in capsys.readouterr().out.splitlines()]
+    first = next(place for place, line in enumerate(shown) if line.startswith(" A new index"))
+    assert all(len(line) > 60 for line in shown[first : shown.index(" Python.")])
+    assert "......" not in "".join(shown) and "...}..." not in "".join(shown)
+
+
 def test_add_and_remove(built: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (built / "more").mkdir()
     (built / "more" / "canteen.md").write_text("The canteen opens at noon.\n", encoding="utf-8")
@@ -127,7 +145,7 @@ def test_add_and_remove(built: Path, capsys: pytest.CaptureFixture[str]) -> None
     one = found(capsys, "canteen noon", "-k", "1")[0]
     assert (one["source"], one["metadata"]["line"]) == ("more/canteen.md", 1)
     assert run("index", "remove", "idx", one["id"], "docs/pages", "docs/people.csv", "docs/leave.md") == 0
-    assert "Removed 4 documents" in capsys.readouterr().out
+    assert "Removed 4 documents, 5 passages in all; 1 left." in capsys.readouterr().out
     assert {hit["source"] for hit in found(capsys, "canteen leave laptop engines tickets", "-k", "9")} == {"docs/expenses.txt"}
     assert run("index", "remove", "idx", "docs/expense.txt") == 2
     assert "Did you mean 'docs/expenses.txt'?" in capsys.readouterr().err.replace("\n", " ")
@@ -158,7 +176,7 @@ def test_a_search_filtered_by_fields(built: Path, capsys: pytest.CaptureFixture[
     assert hits[0]["metadata"]["name"] == "Ada"
     assert found(capsys, "leave", "--where", "line>1000") == []
     assert run("index", "search", "idx", "leave", "--where", "rolle=engineer") == 2
-    assert "did you mean 'role'" in capsys.readouterr().err.replace("\n", " ")
+    assert "did you mean 'role'? There are" in capsys.readouterr().err.replace("\n", " ")
 
 
 @pytest.mark.parametrize("query", ["", "   ", "?!", "leave " * 10_000, "no such words anywhere", "\x1b[31m"])
