@@ -25,11 +25,13 @@ class CorpusFile:
 
 
 def source_of(path: str) -> str:
-    """The name of a source: the path with forward slashes, on one line and of letters that every file can hold.
+    """The name of a source: the path with forward slashes, on one line and of letters that every file can hold."""
+    return on_one_line(Path(path).as_posix())
 
-    What a terminal cannot show, line ends and bytes that are no UTF-8 among them, is written as in Python strings.
-    """
-    return _UNPRINTABLE.sub(_escaped, Path(path).as_posix())
+
+def on_one_line(name: str) -> str:
+    """The name with what a terminal cannot show, line ends and bytes that are no UTF-8 among it, written as in Python strings."""
+    return _UNPRINTABLE.sub(_escaped, name)
 
 
 def _escaped(found: re.Match[str]) -> str:

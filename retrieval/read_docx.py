@@ -16,6 +16,8 @@ from homefire.retrieval.source_file import SourceFile, Unreadable, said
 
 _MOST_XML = 32_000_000
 """Bytes of XML in a file once it is unpacked; a small file can hold any amount."""
+_PACKED = 10
+"""How many times smaller pictures and films never become by packing, so that what does may be XML whatever its name."""
 _STYLES = """
 p[style-name='Title'] => h1:fresh
 p[style-name='Subtitle'] => h2:fresh
@@ -37,7 +39,7 @@ def read_docx(file: SourceFile) -> Iterator[Document]:
         raise Unreadable("it has a password or is an old .doc file. Save it as .docx without a password.")
     try:
         with zipfile.ZipFile(io.BytesIO(file.data)) as parts:
-            unpacked = sum(part.file_size for part in parts.infolist() if part.filename.endswith((".xml", ".rels")))
+            unpacked = sum(part.file_size for part in parts.infolist() if _may_be_xml(part))
         if unpacked > _MOST_XML:
             raise Unreadable(f"it unpacks to {unpacked:,} bytes of XML, and at most {_MOST_XML:,} are read. Split it.")
         images = mammoth.images.img_element(lambda image: {})
@@ -50,3 +52,8 @@ def read_docx(file: SourceFile) -> Iterator[Document]:
     if not text:
         raise Unreadable("it has no text.")
     yield Document(file.source, text, lines=None)
+
+
+def _may_be_xml(part: zipfile.ZipInfo) -> bool:
+    """Whether a part may be read as XML: a file says itself which of its parts is the text, of whatever name."""
+    return part.filename.endswith((".xml", ".rels")) or part.file_size > _PACKED * part.compress_size

@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, TypeAlias
 
 from homefire.configs.rows_file import in_lines
+from homefire.retrieval.corpus_files import on_one_line
 from homefire.retrieval.document import Document, Scalar
 from homefire.retrieval.source_file import SourceFile, Unreadable
 
@@ -82,7 +83,7 @@ def _documents(file: SourceFile, rows: _Rows, broken: _Broken, kinds: Mapping[st
     for line, row in rows:
         title, text = _said(row)
         id_name = _first(row, _IDS)
-        source = f"{file.source}#{row[id_name]}" if id_name else f"{file.source}#L{line}"
+        source = f"{file.source}#{on_one_line(str(row[id_name]))}" if id_name else f"{file.source}#L{line}"
         if not text:
             broken.add(line, "there is no text in it.")
         elif source in seen:

@@ -174,6 +174,20 @@ def without(name: str) -> bytes:
     return out.getvalue()
 
 
+def packed(document: str, text: str) -> bytes:
+    """A packed Word file whose text is in the part of that name."""
+    out = BytesIO()
+    with zipfile.ZipFile(BytesIO(docx(paragraph(text)))) as whole, zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as other:
+        for part in whole.namelist():
+            content = whole.read(part).replace(b"word/document.xml", document.encode())
+            other.writestr(document if part == "word/document.xml" else part, content)
+    return out.getvalue()
+
+
+def test_the_text_of_a_word_file_may_have_any_name() -> None:
+    assert read(read_docx, packed("word/text.bin", "Hello")).text == "Hello"
+
+
 @pytest.mark.parametrize(
     ("data", "reason"),
     [
@@ -183,6 +197,7 @@ def without(name: str) -> bytes:
         (without("word/document.xml"), "no DOCX that can be read"),
         (docx(""), "it has no text"),
         (docx(paragraph("a" * 33_000_000)), "unpacks to 33,0.* bytes of XML"),
+        (packed("word/text.bin", "a" * 33_000_000), "unpacks to 33,0.* bytes of XML"),
         (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + bytes(500), "has a password or is an old .doc file"),
     ],
 )

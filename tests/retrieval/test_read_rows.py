@@ -76,6 +76,11 @@ def test_lone_surrogates_and_zeros_of_json_do_not_reach_passages() -> None:
     assert passage.text == "a\ufffdb\ufffdc"
 
 
+def test_names_of_rows_are_on_one_line_and_no_terminal_obeys_them() -> None:
+    [row] = read(read_jsonl, '{"id": "../a\\nb\\u001b[2J\\ud800", "text": "c"}')
+    assert row.source.endswith("#../a\\nb\\x1b[2J\\ud800")
+
+
 @pytest.mark.parametrize("delimiter", [",", ";", "\t"])
 def test_columns_of_numbers_are_numbers_and_others_stay_text(delimiter: str) -> None:
     out = io.StringIO()
