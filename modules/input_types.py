@@ -29,10 +29,15 @@ def mismatches(signature: type[Signature], inputs: Mapping[str, Any]) -> list[st
 
 def _said(signature: type[Signature], name: str, value: Any) -> str:
     wanted = _name(signature.input_fields[name].type)
+    kind = type(value).__name__
     shown = repr(value) if len(repr(value)) < 60 else repr(value)[:57] + "..."
-    return (
-        f"The input {name!r} is {shown}, a {type(value).__name__}; the signature says {wanted}. Write {name}: {type(value).__name__} there."
-    )
+    return f"The input {name!r} is {shown}, a {kind}; the signature says {wanted}. Write {name}: {_kind_with_items(value)} there."
+
+
+def _kind_with_items(value: Any) -> str:
+    """The type as a signature has it: `list[str]` for a list of texts."""
+    kinds = {type(item).__name__ for item in value} if type(value) is list else set()
+    return f"list[{kinds.pop()}]" if len(kinds) == 1 else type(value).__name__
 
 
 def _name(annotation: Any) -> str:

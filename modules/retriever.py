@@ -37,13 +37,33 @@ def search(retriever: Retriever, query: str, k: int, options: Mapping[str, Any])
         options: More arguments for it; an `Index` takes `method`, `where` and `rerank`.
 
     Raises:
-        InputError: `k` is below 1, the query is no text, or the retriever gave something that holds no passages.
+        InputError: `k` is below 1, the query is no text, the retriever does not take these arguments, or it gave something that holds no
+            passages.
     """
     if not isinstance(query, str):
         raise InputError(f"The query is {query!r}; expected a text. Search for several with several calls, as in program.batch([...]).")
     if isinstance(k, bool) or not isinstance(k, int) or k < 1:
         raise InputError(f"k is {k!r}; expected a whole number, 1 or more.")
+    _require_fitting(retriever, query, {"k": k, **options})
     return hits_of(retriever(query, k=k, **options), _name(retriever), k)
+
+
+def _require_fitting(retriever: Retriever, query: str, arguments: Mapping[str, Any]) -> None:
+    """Python's own error would come from here, and not say who wants what.
+
+    Raises:
+        InputError: the retriever does not take these arguments.
+    """
+    try:
+        inspect.signature(retriever).bind(query, **arguments)
+    except ValueError:
+        return  # one that does not say what it takes
+    except TypeError as error:
+        wanted = ", ".join(["query", *(f"{name}={value!r}" for name, value in arguments.items())])
+        raise InputError(
+            f"The retriever {_name(retriever)} cannot be asked: {error}. It is called as {_name(retriever)}({wanted}); give one that takes "
+            "these arguments."
+        ) from None
 
 
 def hits_of(given: Any, giver: str, most: int | None = None) -> Found:

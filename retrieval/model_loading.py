@@ -191,5 +191,5 @@ def _unknown(kind: str, model: str, folder: Path | None, error: Exception | None
     place = f"the folder {str(folder)!r} cannot be loaded: {error}" if folder else "it is no folder and not in the local Hugging Face cache"
     return UnknownModel(
         f"There is no {kind} {model!r} on this machine: {place}. Expected the folder of a sentence-transformers model, the name of a "
-        "pulled model or a Hugging Face id. Fetch one with: homefire models pull all-minilm-l6-v2"
+        f"pulled model or a Hugging Face id. Fetch one with: homefire models pull {'all-minilm-l6-v2' if kind == 'encoder' else 'NAME'}"
     )

@@ -241,7 +241,7 @@ def test_inputs_of_other_types_are_told_once_each() -> None:
             ("n", True, "'n' is True, a bool"),
             ("names", "x", r"'names' is 'x', a str; the signature says list\[str\]"),
             ("names", [1], "'names'"),
-            ("text", ["x"], "'text' is \\['x'\\], a list; the signature says str"),
+            ("text", ["x"], "'text' is \\['x'\\], a list; the signature says str. Write text: list\\[str\\] there"),
             ("kind", "c", "'kind' is 'c'"),
         ]:
             with pytest.warns(UserWarning, match=said):

@@ -14,6 +14,7 @@ import pytest
 import homefire
 from homefire.engine.callbacks import BaseCallback
 from homefire.errors import ConfigError, InputError
+from homefire.modules.embeddings import Embeddings
 from homefire.modules.example import Prediction
 from homefire.modules.retrieve import Retrieve
 from homefire.modules.retriever import hits_of
@@ -134,6 +135,19 @@ def test_wrong_arguments(index: Index) -> None:
     for query, k, message in ((["q"], 1, "The query is"), (None, 1, "The query is"), ("q", 0, "k is 0"), ("q", 1.5, "k is 1.5")):
         with pytest.raises(InputError, match=message):
             Retrieve(retriever=index)(query, k=k)
+
+
+def test_a_retriever_that_does_not_take_what_it_is_asked_with() -> None:
+    def find(query: str) -> list[str]:
+        return [query]
+
+    with pytest.raises(InputError, match=r"The retriever find cannot be asked: .*'k'.* called as find\(query, k=3\)"):
+        Retrieve(retriever=find)("a")  # type: ignore[arg-type]
+    with pytest.raises(InputError, match=r"Embeddings cannot be asked: .*'method'.*Embeddings\(query, k=1, method='bm25'\)"):
+        Retrieve(1, retriever=Embeddings(["a"], HashEncoder(8)), method="bm25")("a")
+    broken = Retrieve(retriever=lambda query, k: [1 + query])
+    with pytest.raises(TypeError, match="unsupported operand"):
+        broken("a")
 
 
 def test_copies_share_the_retriever() -> None:
