@@ -76,14 +76,16 @@ class Generations:
         what: What the directory holds, as in "index"; used in errors.
         folders: Names of the folders that hold what the manifest names. Everything else in them is removed by a commit.
         remedy: What to do about damage: the end of such errors, one or two sentences.
+        making: How one is made where there is none.
     """
 
-    def __init__(self, directory: Path, *, format: int, what: str, folders: tuple[str, ...], remedy: str) -> None:
+    def __init__(self, directory: Path, *, format: int, what: str, folders: tuple[str, ...], remedy: str, making: str = "") -> None:
         self.directory = directory
         self.format = format
         self.what = what
         self.folders = folders
         self.remedy = remedy
+        self.making = making
 
     def read(self, name: str = MANIFEST) -> State:
         """The state that the manifest names now, or that its copy names.
@@ -109,8 +111,9 @@ class Generations:
             values = json.loads((self.directory / name).read_text(encoding="utf-8"))
             if not isinstance(values, dict) or "format" not in values:
                 raise ValueError("it names no format")
-        except FileNotFoundError:
-            raise InputError(f"There is no {self.what} in {str(self.directory)!r}; make one first.") from None
+        except (FileNotFoundError, NotADirectoryError):
+            how = f": {self.making}" if self.making else ""
+            raise InputError(f"There is no {self.what} in {str(self.directory)!r}; make one first{how}.") from None
         except (OSError, ValueError) as error:
             raise self.damaged(f"{name} cannot be read ({error})") from error
         return values

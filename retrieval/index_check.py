@@ -20,7 +20,7 @@ from homefire.retrieval.encoder import Encoder, TokenEncoder
 from homefire.retrieval.generations import COPY, MANIFEST, WAIT_SECONDS, Writer
 from homefire.retrieval.index_encoders import IndexEncoders
 from homefire.retrieval.index_manifest import SegmentEntry, manifest_of
-from homefire.retrieval.index_store import IndexStore
+from homefire.retrieval.index_store import REMEDY, IndexStore
 from homefire.retrieval.index_writer import PORTION, IndexWriter
 from homefire.retrieval.late_codec import Codec
 from homefire.retrieval.passage_table import SOURCES, TABLE, PassageTable
@@ -84,7 +84,7 @@ def check_index(
     except (InputError, ValueError) as error:
         if not (store.directory / COPY).is_file():
             raise
-        found = (f"{MANIFEST} cannot be read: {error}",)
+        found = (_wrong_manifest(str(error), store.directory),)
     if not found or not repair:
         return CheckReport(problems=found)
     repairs = Repairs()
@@ -95,6 +95,12 @@ def check_index(
     return CheckReport(
         problems=found, repaired=tuple(repairs.done), lost=tuple(dict.fromkeys(repairs.lost)), lost_passages=repairs.lost_passages
     )
+
+
+def _wrong_manifest(error: str, directory: Path) -> str:
+    """What is wrong with a manifest, without the words around it that a reader of the index needs."""
+    what = error.removeprefix(f"The index {str(directory)!r} is damaged: ").removesuffix(REMEDY).rstrip(" .")
+    return what if what.startswith(MANIFEST) else f"{MANIFEST} cannot be read: {what}"
 
 
 @dataclass(slots=True)

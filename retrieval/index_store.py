@@ -21,6 +21,7 @@ from homefire.retrieval.index_writer import IndexWriter
 from homefire.retrieval.snapshot import Opened, Snapshot, open_snapshot
 from homefire.retrieval.stored_files import State, remove
 
+MAKING = "homefire index build INDEX PATH..., or Index.build(folder, documents)"
 REMEDY = "Mend it with `homefire index check DIRECTORY --repair` or homefire.check_index(directory, repair=True), or build it again."
 
 
@@ -33,7 +34,7 @@ class IndexStore:
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
-        self.generations = Generations(directory, format=FORMAT, what="index", folders=FOLDERS, remedy=REMEDY)
+        self.generations = Generations(directory, format=FORMAT, what="index", folders=FOLDERS, remedy=REMEDY, making=MAKING)
 
     def open(self, opened: Opened | None = None) -> Snapshot:
         """The newest state.
