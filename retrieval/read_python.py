@@ -35,7 +35,8 @@ def read_python(file: SourceFile) -> Iterator[Document]:
             warnings.simplefilter("ignore")  # of the code that is read
             module = ast.parse(file.data.decode(encoding))
     except SyntaxError as error:
-        raise Unreadable(f"it is not Python as this version reads it (line {error.lineno}: {error.msg}).") from error
+        line = f"line {error.lineno}: " if error.lineno else ""
+        raise Unreadable(f"it is not Python as this version reads it ({line}{error.msg}).") from error
     except (ValueError, RecursionError, MemoryError) as error:
         raise Unreadable(f"it is not Python that can be read ({type(error).__name__}: {error}).") from error
     path = PurePosixPath(file.source)

@@ -223,8 +223,9 @@ def test_a_python_file_without_docstrings_is_no_document(text: str) -> None:
     ],
 )
 def test_what_is_no_python_is_reported(data: bytes, reason: str) -> None:
-    with pytest.raises(Unreadable, match=reason):
+    with pytest.raises(Unreadable, match=reason) as caught:
         list(read_python(SourceFile("file.py", data, pytest.fail)))
+    assert "None" not in str(caught.value)
 
 
 def test_a_declared_encoding_and_the_name_of_a_package_are_used() -> None:
