@@ -112,6 +112,8 @@ class Generations:
             if not isinstance(values, dict) or "format" not in values:
                 raise ValueError("it names no format")
         except (FileNotFoundError, NotADirectoryError):
+            if name != COPY and (self.directory / COPY).is_file():
+                raise self.damaged(f"{name} is missing") from None
             how = f": {self.making}" if self.making else ""
             raise InputError(f"There is no {self.what} in {str(self.directory)!r}; make one first{how}.") from None
         except (OSError, ValueError) as error:

@@ -145,6 +145,17 @@ def test_a_manifest_that_cannot_be_read_is_damage_and_its_copy_mends_it(tmp_path
     assert text_of(box) == "one"
 
 
+def test_a_manifest_that_is_gone_is_damage_where_its_copy_is_there(tmp_path: Path) -> None:
+    box = generations(tmp_path)
+    state = put(box, "one", fresh=True)
+    (tmp_path / MANIFEST).unlink()
+    with pytest.raises(InputError, match=r"is damaged: manifest\.json is missing\. Buy a new box"):
+        text_of(box)
+    with box.writing(fresh=True) as writer:
+        assert writer.restore() == state
+    assert text_of(box) == "one"
+
+
 def test_any_changed_byte_of_the_manifest_is_damage(tmp_path: Path) -> None:
     """The copy mends it, and nothing that it names was removed. The checksum's own name is not tried: owners refuse keys of other names."""
     box = generations(tmp_path)
