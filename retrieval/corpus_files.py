@@ -75,4 +75,5 @@ def files_below(folder: Path, shown: Path, suffixes: Collection[str], skip: Call
 
 def _is_made(folder: Path) -> bool:
     """Whether a program filled a folder with what is not the user's: it is a virtual environment, or an index."""
-    return (folder / "pyvenv.cfg").exists() or ((folder / "manifest.json").exists() and (folder / "segments").is_dir())
+    there = os.path.exists  # false, not an error, in a folder that may not be read
+    return there(folder / "pyvenv.cfg") or (there(folder / "manifest.json") and there(folder / "segments"))
