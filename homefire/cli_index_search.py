@@ -64,7 +64,8 @@ def search(
         return
     console = Console(highlight=False)
     show_hits(hits, highlighter(query, opened), console, whole=whole)
-    console.print(Text(_summary(opened, len(hits), method, filtered is not None, seconds), style="dim"))
+    said = _nothing(opened, query) or _summary(opened, len(hits), method, filtered is not None, seconds)
+    console.print(Text(said, style="dim"))
 
 
 def highlighter(query: str, index: Index) -> Highlighter:
@@ -95,6 +96,13 @@ def _load(index: Index, method: str | None) -> None:
         _ = index.encoder
     if "late" in needed and "late" in held:
         _ = index.token_encoder
+
+
+def _nothing(index: Index, query: str) -> str:
+    """Why nothing can be found, if so."""
+    if not len(index):
+        return f"The index is empty. Add documents: homefire index add {index.directory} PATH..."
+    return "" if query.strip() else "The query is empty. Write some words to look for."
 
 
 def _summary(index: Index, found: int, method: str | None, filtered: bool, seconds: tuple[float, float]) -> str:

@@ -5,6 +5,7 @@ Knows no command line and no index.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Sequence
 from typing import Any
 
@@ -21,6 +22,8 @@ _LINES = 4
 _LONGEST_LINE = 110
 """Characters: longer lines are hard to read."""
 _MARKED = "bold yellow"
+_ROW = re.compile(r"#L\d+$")
+"""End of the source of a table's row: its line."""
 
 
 def show_hits(hits: Sequence[Hit], highlighter: Highlighter, console: Console, *, whole: bool = False, cited: Collection[str] = ()) -> None:
@@ -61,7 +64,7 @@ def record(hit: Hit) -> dict[str, Any]:
 def place(passage: Passage) -> Text:
     """Where a passage is from: `source:line`, page, headings."""
     values = passage.metadata
-    line = f":{values['line']}" if "line" in values else ""
+    line = f":{values['line']}" if "line" in values and not _ROW.search(passage.source) else ""
     text = Text(shown(passage.source) + line, style="bold cyan")
     if "page" in values:
         text.append(f"  page {values['page']}", style="cyan")

@@ -195,6 +195,16 @@ def test_an_empty_query_loads_no_encoder(
     assert found(capsys, "leave", "--method", "dense") and loaded
 
 
+def test_a_search_that_can_find_nothing_says_why(built: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    capsys.readouterr()
+    assert run("index", "search", "idx", " ") == 0
+    assert capsys.readouterr().out.strip() == "The query is empty. Write some words to look for."
+    assert run("index", "remove", "idx", *Index.open(built / "idx").sources()) == 0
+    capsys.readouterr()
+    assert run("index", "search", "idx", "leave") == 0
+    assert capsys.readouterr().out.strip() == "The index is empty. Add documents: homefire index add idx PATH..."
+
+
 def test_stats_and_check(built: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run("index", "stats", "idx") == 0
     out = capsys.readouterr().out

@@ -7,7 +7,7 @@ import io
 import pytest
 from rich.console import Console
 
-from homefire.hit_display import record, show_hits
+from homefire.hit_display import place, record, show_hits
 from homefire.retrieval.excerpt import Highlighter
 from homefire.retrieval.hit import Hit
 from homefire.retrieval.passage import Passage
@@ -70,3 +70,9 @@ def test_a_hit_as_json() -> None:
         "metadata": LEAVE.metadata,
         "text": LEAVE.text,
     }
+
+
+def test_a_row_of_a_table_names_its_line_once() -> None:
+    row = Passage(id="c3", text="Ada builds engines.", source="people.csv#L2", metadata={"line": 2})
+    assert place(row).plain == "people.csv#L2"
+    assert place(LEAVE).plain.startswith("handbook/leave.md:12")
