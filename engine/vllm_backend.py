@@ -15,6 +15,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from homefire.configs.console import quiet_libraries
 from homefire.engine.cpu_kernels import norm_priority
 from homefire.engine.engine_child import CORES
@@ -67,6 +69,17 @@ class _Scoring:
     """The request that keeps the prompt's keys and values, where the others go on from them."""
     later: list[Question] = field(default_factory=list)
     """Asked once the trunk has computed the prompt."""
+
+
+def shut_down(core: Any) -> None:
+    """Ends the processes of vLLM's core, and frees what it holds here.
+
+    vLLM kills processes that have not ended in time, and fails when one ends just then; what it would do next is done here.
+    """
+    try:
+        core.shutdown()
+    except psutil.NoSuchProcess:
+        core.resources()
 
 
 class VllmBackend:
@@ -189,7 +202,7 @@ class VllmBackend:
         core = self._engine.engine_core
         del self._engine
         if self._own_process:
-            core.shutdown()
+            shut_down(core)
             core.output_queue_thread.join(CLOSING_SECONDS)
             core.ctx.destroy(linger=0)  # vLLM leaves its sockets' context open
             return

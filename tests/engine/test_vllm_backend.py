@@ -24,7 +24,7 @@ from homefire.engine.request import Message, Request, Sampling
 from homefire.engine.settings import EngineSettings
 from homefire.engine.threaded_engine import ThreadedEngine
 from homefire.engine.vllm_arguments import CPU_BLOCK
-from homefire.engine.vllm_backend import VllmBackend
+from homefire.engine.vllm_backend import VllmBackend, shut_down
 from homefire.errors import ContextTooLong
 
 LONG = "You sort the messages that customers send to a bank. " * 6
@@ -276,3 +276,22 @@ def until(true: Any) -> None:
     while not true():
         assert time.monotonic() < deadline
         time.sleep(0.01)
+
+
+def test_a_process_that_ends_while_vllm_kills_it_is_no_failure() -> None:
+    """vLLM's client as it is then: its processes are gone, and what it holds itself is not freed."""
+
+    class Core:
+        freed = False
+
+        def shutdown(self) -> None:
+            psutil.Process(2**22 + 1)
+
+        def resources(self) -> None:
+            self.freed = True
+
+    one = Core()
+    with pytest.raises(psutil.NoSuchProcess):
+        one.shutdown()
+    shut_down(one)
+    assert one.freed
