@@ -44,8 +44,12 @@ def search(retriever: Retriever, query: str, k: int, options: Mapping[str, Any])
         raise InputError(f"The query is {query!r}; expected a text. Search for several with several calls, as in program.batch([...]).")
     if isinstance(k, bool) or not isinstance(k, int) or k < 1:
         raise InputError(f"k is {k!r}; expected a whole number, 1 or more.")
-    _require_fitting(retriever, query, {"k": k, **options})
-    return hits_of(retriever(query, k=k, **options), _name(retriever), k)
+    try:
+        given = retriever(query, k=k, **options)
+    except TypeError:
+        _require_fitting(retriever, query, {"k": k, **options})
+        raise
+    return hits_of(given, _name(retriever), k)
 
 
 def _require_fitting(retriever: Retriever, query: str, arguments: Mapping[str, Any]) -> None:

@@ -225,7 +225,7 @@ class Generations:
         for name in files:
             if not _NAME.fullmatch(name) or name.split("/")[0] not in self.folders:
                 raise self.damaged(f"{MANIFEST} names {name!r}, which no {self.what} has")
-        if values.get(_SEAL, _seal(values)) != _seal(values):
+        if _SEAL in values and values[_SEAL] != _seal(values):
             raise self.damaged(f"{MANIFEST} is not what was written")
         return state
 

@@ -269,7 +269,7 @@ def _products(codec: Codec, asked: Asked, codes: Codes, residuals: Sequence[Byte
     spread = np.zeros((padded, asked.spread.shape[1]), dtype=np.float32)
     spread[:count] = asked.spread
     products = np.zeros((padded, len(codes)), dtype=np.float32)
-    np.take(asked.by_centroid, codes, axis=1, out=products[:count], mode="clip")  # every code is in it; this mode needs no copy
+    products[:count] = np.take(asked.by_centroid, codes, axis=1)  # fails at a code that is no centroid's, as damaged files have
     first = 0
     for run in residuals:
         numbers = run.shape[1] * codec.table.shape[1]
@@ -278,7 +278,7 @@ def _products(codec: Codec, asked: Asked, codes: Codes, residuals: Sequence[Byte
         left, right = tensor(spread)[:, first : first + numbers], tensor(decoded).view(len(decoded), numbers).T
         for start in range(0, len(run), rows):
             block = run[start : start + rows]
-            np.take(codec.table, block, axis=0, out=decoded[: len(block)], mode="clip")
+            np.take(codec.table, block, axis=0, out=decoded[: len(block)], mode="clip")  # every byte is in it; this mode needs no copy
             tensor(products)[:, start : start + rows].addmm_(left, right[:, : len(block)])
         first += numbers
     products *= scales.astype(np.float32)

@@ -62,6 +62,15 @@ def test_a_codec_finds_nearly_what_an_exhaustive_search_finds(tmp_path: Path, co
     assert share_found(part, effort=LITTLE) >= 0.95 * share_found(part, effort=exhaustive)
 
 
+def test_a_code_that_is_no_centroids_is_not_scored(tmp_path: Path, codecs: dict[Bits, Codec]) -> None:
+    part = written(tmp_path / "part", codecs[2])
+    with (tmp_path / "part" / "codes.npy").open("r+b") as file:
+        file.seek(128)
+        file.write(b"\xff\xff")
+    with pytest.raises(IndexError):
+        part.score(QUERIES, ALL)
+
+
 def test_rows_far_behind_are_not_decoded(tmp_path: Path, codecs: dict[Bits, Codec], monkeypatch: pytest.MonkeyPatch) -> None:
     part = written(tmp_path / "part", codecs[2])
     counts: list[int] = []
